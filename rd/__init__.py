@@ -1,0 +1,1 @@
+"""Measuring: metrics, sweep, Bjontegaard deltas, plots, qualitative dumps, report."""
