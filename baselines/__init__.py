@@ -1,0 +1,1 @@
+"""Conventional codecs, still and moving, behind one codec interface."""

@@ -1,0 +1,668 @@
+"""H.264, HEVC, VVC, AV1 and VP9 at low delay: real encoders, their smallest honest stream, decoders that have only bytes.
+
+    clip -> pad to the coded size -> encoder -> Annex B or temporal units -> strip -> stream header + elementary stream
+    stream -> header -> FFmpeg's own decoder (H.264, HEVC, VVC, VP9) or dav1d -> 8 bit -> crop to the true size
+
+All are one intra picture (or one every `intra_period` frames), then P pictures in display order: no look-ahead, no
+reordering. The quantiser is fixed by the standard's own number (`qp`, AV1 and VP9 `q`); nothing here is a CRF.
+`i_offset` makes the intra pictures that many QP finer: with one intra per clip at these rates a finer first picture pays
+for itself through skip and merge, so an anchor without that freedom is a weak anchor.
+
+x264, x265, SVT-AV1 and libvpx run inside PyAV; kvazaar, libvvenc and libaom in the ffmpeg of `imageio-ffmpeg`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar
+
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr otherwise; 1 = errors only
+
+import av
+import av.error
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines import nal
+from baselines.stream import Ledger, StreamHeader, join_samples, split_samples
+from data.clip import Clip, Plane
+from data.errors import BitstreamError, CodecUnavailable, ExternalCodecError, HdacError, InputError
+
+CODE_VERSION = 1
+"""Version of this file's encoding path; raise it with every change that can change a stream or a decoded frame."""
+
+ENCODE_TIMEOUT_S = 3600.0
+"""An ffmpeg process is stopped after this long; the sweep's own limit (`--timeout`) usually comes first."""
+
+_DECODERS = {"h264": "h264", "hevc": "hevc", "vvc": "vvc", "av1": "libdav1d", "vp9": "vp9"}
+
+
+# -- encoders -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Conventional:
+    """What all conventional codecs share: everything but the encoder's own options."""
+
+    i_offset: int = 0
+    """QP steps by which intra pictures are finer than P pictures."""
+    intra_period: int = 0
+    """Frames from one intra picture to the next; 0 = only the first is intra."""
+
+    name: ClassVar[str]
+    standard: ClassVar[str]
+    alignment: ClassVar[int] = 2
+    """Coded width and height are multiples of this; the clip is padded by repeating its last column and row."""
+
+    def __post_init__(self) -> None:
+        if self.intra_period < 0:
+            raise InputError(f"intra_period must be 0 or more, got {self.intra_period}")
+
+    @property
+    def version(self) -> str:
+        return f"{CODE_VERSION} {tool_versions()[self.name]}"
+
+    def encode(self, clip: Clip) -> bytes:
+        """Stream header and elementary stream; InputError where the clip is under 16x16, ExternalCodecError if the
+        encoder fails or gives another number of pictures than it was given."""
+        if clip.width < 16 or clip.height < 16:
+            raise InputError(f"{self.name} codes 16x16 and larger, got {clip.width}x{clip.height}")
+        payload = self._elementary(_pad(clip, self.alignment))
+        stream = StreamHeader.of(clip, self.standard).pack() + payload
+        n_coded = len(_pictures(payload, self.standard))
+        if n_coded != clip.n_frames:
+            raise ExternalCodecError([self.name], 0, f"{clip.n_frames} frames went in, {n_coded} pictures came out")
+        return stream
+
+    def decode(self, bitstream: bytes) -> Clip:
+        return decode(bitstream)
+
+    def ledger(self, bitstream: bytes) -> Ledger:
+        return ledger(bitstream)
+
+    def _elementary(self, clip: Clip) -> bytes:
+        raise AssertionError(f"{type(self).__name__} has no encoder")  # every subclass has one
+
+    def _gop_label(self) -> str:
+        return f" I-{self.i_offset}" if self.i_offset else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PyavCodec(_Conventional):
+    """An encoder inside PyAV, one thread."""
+
+    encoder: ClassVar[str]
+
+    def options(self) -> dict[str, str]:
+        """libavcodec's private options of the encoder."""
+        raise AssertionError(f"{type(self).__name__} has no options")  # every subclass has some
+
+    def command(self, clip: Clip) -> str:
+        options = " ".join(f"-{key} {value}" for key, value in self.options().items())
+        width, height = (-(-n // self.alignment) * self.alignment for n in (clip.width, clip.height))
+        return (
+            f"ffmpeg -f rawvideo -pix_fmt yuv420p -s {width}x{height} -r {clip.fps} -i clip.yuv "
+            f"-c:v {self.encoder} -threads 1 {options} -f {self.standard} stream"
+        )
+
+    def _elementary(self, clip: Clip) -> bytes:
+        packets = _encode_with_pyav(self.encoder, self.options(), clip)
+        if self.standard in ("av1", "vp9"):
+            return join_samples(_av1_unit(packet) if self.standard == "av1" else packet for packet in packets)
+        return nal.strip(b"".join(packets), self.standard)[0]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class X264(_PyavCodec):
+    """H.264 High by x264, P pictures only, psycho-visual tools and adaptive quantisation off."""
+
+    qp: int
+    preset: str = "veryslow"
+
+    name: ClassVar[str] = "x264"
+    standard: ClassVar[str] = "h264"
+    encoder: ClassVar[str] = "libx264"
+
+    @property
+    def label(self) -> str:
+        return f"x264 {self.preset}{self._gop_label()} QP {self.qp}"
+
+    def options(self) -> dict[str, str]:
+        keyint = "infinite" if not self.intra_period else f"{self.intra_period}:min-keyint={self.intra_period}"
+        # psy=0 switches psy-rd and psy-trellis off; ipratio is a QP offset of 6 log2(ipratio)
+        return {
+            "preset": self.preset,
+            "tune": "zerolatency",
+            "x264-params": f"keyint={keyint}:scenecut=0:psy=0:aq-mode=0:ipratio={_ip_ratio(self.i_offset)}:qp={self.qp}",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class X265(_PyavCodec):
+    """HEVC Main by x265, P pictures only, without wavefronts and psycho-visual tools.
+
+    `lean` also leaves out several references, SAO, weighted prediction and sign hiding: below about 34 dB their bits cost
+    more than they save (every P picture's slice header is a visible part of the rate).
+    """
+
+    qp: int
+    preset: str = "slow"
+    lean: bool = True
+
+    name: ClassVar[str] = "x265"
+    standard: ClassVar[str] = "hevc"
+    encoder: ClassVar[str] = "libx265"
+
+    @property
+    def label(self) -> str:
+        return f"x265 {self.preset} {'lean' if self.lean else 'base'}{self._gop_label()} QP {self.qp}"
+
+    def options(self) -> dict[str, str]:
+        keyint = "-1" if not self.intra_period else f"{self.intra_period}:min-keyint={self.intra_period}:open-gop=0"
+        lean = ":ref=1:sao=0:weightp=0:signhide=0" if self.lean else ""
+        return {
+            "preset": self.preset,
+            "tune": "zerolatency",
+            "x265-params": f"keyint={keyint}:scenecut=0:info=0:repeat-headers=1:aud=0:hrd=0:vui-timing-info=0:wpp=0:pools=none:"
+            f"frame-threads=1:psy-rd=0:psy-rdoq=0:aq-mode=0:ipratio={_ip_ratio(self.i_offset)}:qp={self.qp}{lean}:log-level=none",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SvtAv1(_PyavCodec):
+    """AV1 by SVT-AV1: low-delay P, constant quantiser.
+
+    `key_offset` None lets SVT-AV1 choose how much finer key frames are, by its own analysis; a number fixes the distance
+    in quantiser index steps (0..255; about four to a step of `q`).
+    """
+
+    q: int
+    preset: int = 4
+    key_offset: int | None = None
+
+    name: ClassVar[str] = "svt-av1"
+    standard: ClassVar[str] = "av1"
+    encoder: ClassVar[str] = "libsvtav1"
+
+    @property
+    def label(self) -> str:
+        key = "" if self.key_offset is None else f" K-{self.key_offset}"
+        return f"SVT-AV1 p{self.preset}{key} q {self.q}"
+
+    def options(self) -> dict[str, str]:
+        keyint = self.intra_period or -1
+        key = "" if self.key_offset is None else f":use-fixed-qindex-offsets=1:key-frame-qindex-offset={-self.key_offset}"
+        return {
+            "preset": str(self.preset),
+            "svtav1-params": f"pred-struct=1:rc=0:aq-mode=0:scd=0:lp=1:keyint={keyint}:qp={self.q}{key}",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vp9(_PyavCodec):
+    """VP9 by libvpx, constant quantiser, no alternate reference. `boost` lets libvpx code key frames finer than `q`."""
+
+    q: int
+    cpu_used: int = 1
+    boost: bool = True
+
+    name: ClassVar[str] = "vp9"
+    standard: ClassVar[str] = "vp9"
+    encoder: ClassVar[str] = "libvpx-vp9"
+
+    @property
+    def label(self) -> str:
+        return f"libvpx cpu{self.cpu_used}{' boosted' if self.boost else ''} q {self.q}"
+
+    def options(self) -> dict[str, str]:
+        # with b=0, `crf` is libvpx's cq-level in constant-quality mode: the quantiser itself, but for boosted frames
+        fixed = {} if self.boost else {"qmin": str(self.q), "qmax": str(self.q)}
+        period = self.intra_period or 9999
+        return {
+            "deadline": "good",
+            "cpu-used": str(self.cpu_used),
+            "lag-in-frames": "0",
+            "auto-alt-ref": "0",
+            "b": "0",
+            "crf": str(self.q),
+            "g": str(period),
+            "keyint_min": str(period if self.intra_period else 0),
+            **fixed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FfmpegCodec(_Conventional):
+    """An encoder inside the ffmpeg program of `imageio-ffmpeg`, one thread, frames and stream through pipes."""
+
+    encoder: ClassVar[str]
+    muxer: ClassVar[str]
+    pix_fmt: ClassVar[str] = "yuv420p"
+
+    def options(self) -> dict[str, str | int]:
+        """ffmpeg output options."""
+        raise AssertionError(f"{type(self).__name__} has no options")  # every subclass has some
+
+    def command(self, clip: Clip) -> str:
+        return " ".join(["ffmpeg", *self._ffmpeg(clip).get_args()])
+
+    def _elementary(self, clip: Clip) -> bytes:
+        stream = self._run(clip)
+        if self.standard == "av1":
+            return join_samples(map(_av1_unit, _av1_temporal_units(stream)))
+        return nal.strip(stream, self.standard)[0]  # type: ignore[arg-type]
+
+    def _run(self, clip: Clip) -> bytes:
+        return _run_ffmpeg(self._ffmpeg(clip), clip.yuv_bytes())
+
+    def _ffmpeg(self, clip: Clip) -> ffmpeg.nodes.OutputStream:
+        width, height = (-(-n // self.alignment) * self.alignment for n in (clip.width, clip.height))
+        source = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="yuv420p", s=f"{width}x{height}", r=str(clip.fps))
+        return source.output(
+            "pipe:1", f=self.muxer, pix_fmt=self.pix_fmt, threads=1, **{"c:v": self.encoder}, **self.options()
+        ).global_args("-hide_banner", "-loglevel", "error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kvazaar(_FfmpegCodec):
+    """HEVC Main by kvazaar: its low-delay P structure of 4 pictures, one thread."""
+
+    qp: int
+    preset: str = "veryslow"
+
+    name: ClassVar[str] = "kvazaar"
+    standard: ClassVar[str] = "hevc"
+    encoder: ClassVar[str] = "libkvazaar"
+    muxer: ClassVar[str] = "hevc"
+    alignment: ClassVar[int] = 8
+
+    @property
+    def label(self) -> str:
+        return f"kvazaar {self.preset}{self._gop_label()} QP {self.qp}"
+
+    def options(self) -> dict[str, str | int]:
+        # hash=none: the build's default adds a 21-byte picture hash to every frame
+        return {
+            "kvazaar-params": f"preset={self.preset},gop=lp-g4d3t1,period={self.intra_period},qp={self.qp},"
+            f"intra-qp-offset={-self.i_offset},info=0,hash=none,aud=0,wpp=0,owf=0,threads=0"
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vvenc(_FfmpegCodec):
+    """VVC Main 10 by libvvenc: its low-delay structure of 8 pictures, perceptual adaptation off.
+
+    libvvenc codes an intra period at low delay only as one intra at the start, so a short GOP is coded as clips of that
+    length, each starting with an IDR picture; parameter sets that repeat are dropped like everywhere.
+    """
+
+    qp: int
+    preset: str = "medium"
+
+    name: ClassVar[str] = "vvenc"
+    standard: ClassVar[str] = "vvc"
+    encoder: ClassVar[str] = "libvvenc"
+    muxer: ClassVar[str] = "vvc"
+    pix_fmt: ClassVar[str] = "yuv420p10le"  # libvvenc's only input; 8-bit samples are shifted, not dithered
+    alignment: ClassVar[int] = 8
+
+    @property
+    def label(self) -> str:
+        return f"vvenc {self.preset}{self._gop_label()} QP {self.qp}"
+
+    def options(self) -> dict[str, str | int]:
+        return {
+            "preset": self.preset,
+            "qp": self.qp,
+            "qpa": 0,
+            "vvenc-params": "PicReordering=0:IntraPeriod=-1:GOPSize=8:DecodingRefreshType=none:POC0IDR=1:"
+            f"IntraQPOffset={-self.i_offset}",
+        }
+
+    def _run(self, clip: Clip) -> bytes:
+        period = self.intra_period or clip.n_frames
+        return b"".join(super(Vvenc, self)._run(clip[i : i + period]) for i in range(0, clip.n_frames, period))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibAom(_FfmpegCodec):
+    """AV1 by libaom, constant quality at low delay; libaom itself chooses how much finer key frames are."""
+
+    q: int
+    cpu_used: int = 4
+
+    name: ClassVar[str] = "libaom"
+    standard: ClassVar[str] = "av1"
+    encoder: ClassVar[str] = "libaom-av1"
+    muxer: ClassVar[str] = "obu"
+
+    @property
+    def label(self) -> str:
+        return f"libaom cpu{self.cpu_used} q {self.q}"
+
+    def options(self) -> dict[str, str | int]:
+        # with b:v 0, `crf` is libaom's cq-level in constant-quality mode: the quantiser, but for boosted frames
+        period = self.intra_period or 9999
+        return {
+            "usage": "good",
+            "cpu-used": self.cpu_used,
+            "lag-in-frames": 0,
+            "crf": self.q,
+            "b:v": 0,
+            "g": period,
+            "keyint_min": period if self.intra_period else 0,
+        }
+
+
+def _ip_ratio(i_offset: int) -> str:
+    """x264's and x265's ipratio for intra pictures `i_offset` QP finer: QP_I = QP - 6 log2(ipratio)."""
+    return f"{2 ** (i_offset / 6):.4f}"
+
+
+def _pad(clip: Clip, alignment: int) -> Clip:
+    """The clip at a multiple of `alignment`, by repeating its last column and row."""
+    width, height = (-(-n // alignment) * alignment for n in (clip.width, clip.height))
+    if (width, height) == (clip.width, clip.height):
+        return clip
+
+    def extend(plane: Plane, h: int, w: int) -> Plane:
+        return np.pad(plane, ((0, 0), (0, h - plane.shape[1]), (0, w - plane.shape[2])), mode="edge")
+
+    return replace(
+        clip,
+        y=extend(clip.y, height, width),
+        u=extend(clip.u, height // 2, width // 2),
+        v=extend(clip.v, height // 2, width // 2),
+    )
+
+
+def _encode_with_pyav(encoder: str, options: dict[str, str], clip: Clip) -> list[bytes]:
+    """Packets of an encoder at constant frame rate, one thread."""
+    try:
+        context = av.CodecContext.create(encoder, "w")
+        context.width, context.height, context.pix_fmt = clip.width, clip.height, "yuv420p"
+        context.framerate, context.time_base = clip.fps, 1 / clip.fps
+        context.thread_count = 1
+        context.options = options
+        packets: list[bytes] = []
+        for i in range(clip.n_frames):
+            frame = av.VideoFrame.from_ndarray(_i420(clip, i), format="yuv420p")
+            frame.pts = i
+            packets += map(bytes, context.encode(frame))
+        packets += map(bytes, context.encode(None))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ExternalCodecError([encoder, *(f"{k}={v}" for k, v in options.items())], 1, str(error)) from error
+    return packets
+
+
+def _i420(clip: Clip, i: int) -> NDArray[np.uint8]:
+    """Frame `i` as PyAV wants it: planes below each other, uint8 (3 H / 2, W)."""
+    flat = np.concatenate((clip.y[i].ravel(), clip.u[i].ravel(), clip.v[i].ravel()))
+    return flat.reshape(-1, clip.width)
+
+
+def _run_ffmpeg(stream: ffmpeg.nodes.OutputStream, frames: bytes) -> bytes:
+    """What ffmpeg writes to its standard output; ExternalCodecError with its last words where it fails."""
+    command = ffmpeg.compile(stream, cmd=ffmpeg_program())
+    try:
+        done = subprocess.run(command, input=frames, capture_output=True, timeout=ENCODE_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ExternalCodecError(command, None, f"stopped after {ENCODE_TIMEOUT_S:.0f} s") from error
+    if done.returncode or not done.stdout:
+        raise ExternalCodecError(command, done.returncode, done.stderr.decode(errors="replace"))
+    return done.stdout
+
+
+@functools.cache
+def ffmpeg_program() -> str:
+    """Path of the ffmpeg with libvvenc, kvazaar, libaom and libvmaf; $IMAGEIO_FFMPEG_EXE names another one."""
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise CodecUnavailable(f"imageio-ffmpeg has no ffmpeg for this machine: {error}") from error
+
+
+# -- AV1 and VP9 temporal units -------------------------------------------------------------------------------------
+
+_OBU_SEQUENCE_HEADER, _OBU_TEMPORAL_DELIMITER, _OBU_FRAME_HEADER, _OBU_FRAME, _OBU_PADDING = 1, 2, 3, 6, 15
+
+
+def _obus(unit: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(type, header byte(s), payload) of the OBUs of a temporal unit (AV1 specification 5.3)."""
+    position = 0
+    while position < len(unit):
+        first = unit[position]
+        header_bytes = 2 if first & 4 else 1  # obu_extension_flag
+        head = unit[position : position + header_bytes]
+        position += header_bytes
+        if not first & 2:  # obu_has_size_field; only the last one can be without
+            yield first >> 3 & 15, head, unit[position:]
+            return
+        size = shift = 0
+        while True:
+            if position >= len(unit) or shift > 49:
+                raise BitstreamError("an OBU's size field is damaged")
+            byte = unit[position]
+            position += 1
+            size |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        if position + size > len(unit):
+            raise BitstreamError(f"an OBU of {size} bytes is longer than its temporal unit")
+        yield first >> 3 & 15, head, unit[position : position + size]
+        position += size
+
+
+def _av1_unit(unit: bytes) -> bytes:
+    """A temporal unit without its delimiter, padding and metadata, and without the size field of its last OBU."""
+    kept = [(head, data) for kind, head, data in _obus(unit) if kind in (_OBU_SEQUENCE_HEADER, 3, 4, 6, 7)]
+    out = b""
+    for i, (head, data) in enumerate(kept):
+        if i == len(kept) - 1:
+            out += bytes((head[0] & ~2,)) + head[1:] + data
+        else:
+            out += bytes((head[0] | 2,)) + head[1:] + _leb128(len(data)) + data
+    return out
+
+
+def _leb128(value: int) -> bytes:
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes((*out, value))
+
+
+def _av1_temporal_units(stream: bytes) -> list[bytes]:
+    """Temporal units of a low-overhead AV1 stream, which begin with a temporal delimiter each."""
+    units: list[bytes] = []
+    for kind, head, data in _obus(stream):
+        if kind == _OBU_TEMPORAL_DELIMITER or not units:
+            units.append(b"")
+        if kind != _OBU_TEMPORAL_DELIMITER:
+            units[-1] += bytes((head[0] | 2,)) + head[1:] + _leb128(len(data)) + data
+    return units
+
+
+def _is_key_unit(unit: bytes, standard: str) -> bool:
+    """Whether an AV1 temporal unit or a VP9 frame is intra, by the first bits of its frame header."""
+    if standard == "vp9":  # frame_marker u2, profile u2, show_existing_frame u1, frame_type u1: 0 = key
+        return bool(unit) and not unit[0] >> 3 & 1 and not unit[0] >> 2 & 1
+    for kind, _, data in _obus(unit):
+        if kind in (_OBU_FRAME_HEADER, _OBU_FRAME):  # show_existing_frame u1, frame_type u2: 0 = key
+            return bool(data) and data[0] >> 5 == 0
+    return False
+
+
+# -- decoding --------------------------------------------------------------------------------------------------------
+
+
+def _pictures(payload: bytes, standard: str) -> list[list[bytes]]:
+    """The coded pictures of an elementary stream, each as its NAL units or as one temporal unit."""
+    if standard in ("av1", "vp9"):
+        return [[unit] for unit in split_samples(payload)]
+    return nal.access_units(payload, standard)  # type: ignore[arg-type]
+
+
+def decode(bitstream: bytes) -> Clip:
+    """Frames of any stream with a `baselines.stream` header. Raises BitstreamError for a damaged one.
+
+    Samples coded with more than 8 bits (VVC Main 10) are rounded to 8.
+    """
+    header, start = StreamHeader.unpack(bitstream)
+    payload = bitstream[start:]
+    pictures = _pictures(payload, header.standard)
+    if len(pictures) != header.n_frames:
+        raise BitstreamError(f"the header says {header.n_frames} frames, the stream holds {len(pictures)}")
+    h, w = header.height, header.width
+    y = np.empty((header.n_frames, h, w), np.uint8)
+    u = np.empty((header.n_frames, (h + 1) // 2, (w + 1) // 2), np.uint8)
+    v = np.empty_like(u)
+    count = 0
+    for frame in _decoded_frames(header.standard, pictures):
+        if count == header.n_frames:
+            raise BitstreamError(f"more than the {header.n_frames} frames of the header were decoded")
+        for target, plane in zip((y, u, v), _planes(frame), strict=True):
+            rows, columns = target.shape[1:]
+            if plane.shape[0] < rows or plane.shape[1] < columns:
+                raise BitstreamError(f"frame {count} is {frame.width}x{frame.height}, smaller than the header's {w}x{h}")
+            target[count] = plane[:rows, :columns]
+        count += 1
+    if count != header.n_frames:
+        raise BitstreamError(f"only {count} of {header.n_frames} frames could be decoded")
+    return Clip(y, u, v, header.fps, header.colour)
+
+
+def _decoded_frames(standard: str, pictures: Sequence[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
+    context = av.CodecContext.create(_DECODERS[standard], "r")
+    context.thread_count = 1
+    # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
+    context.options = {"err_detect": "explode"} if standard not in ("av1",) else {}
+    try:
+        for i, units in enumerate(pictures):
+            data = units[0] if standard in ("av1", "vp9") else b"".join(b"\0\0\0\1" + unit for unit in units)
+            packet = av.Packet(data)
+            packet.pts = packet.dts = i
+            yield from context.decode(packet)
+        yield from context.decode(None)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise BitstreamError(f"the {standard} stream is damaged: {error}") from error
+
+
+def _planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
+    """The three 4:2:0 planes of a decoded frame, 8 bit."""
+    deep = frame.format.name == "yuv420p10le"
+    if not deep and frame.format.name not in ("yuv420p", "yuvj420p"):
+        raise BitstreamError(f"the stream decodes to {frame.format.name}, not to 8-bit or 10-bit 4:2:0")
+    planes = []
+    for plane, (h, w) in zip(
+        frame.planes,
+        ((frame.height, frame.width), *[((frame.height + 1) // 2, (frame.width + 1) // 2)] * 2),
+        strict=True,
+    ):
+        dtype: type[np.generic] = np.uint16 if deep else np.uint8
+        samples = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:h, :w]
+        planes.append(np.minimum((samples + 2) >> 2, 255).astype(np.uint8) if deep else samples)
+    return planes
+
+
+def ledger(bitstream: bytes) -> Ledger:
+    """Bytes by layer: parameter sets, intra pictures, inter pictures; start codes and lengths count with what they frame."""
+    header, start = StreamHeader.unpack(bitstream)
+    payload = bitstream[start:]
+    pictures = _pictures(payload, header.standard)
+    layers = {name: np.zeros(len(pictures), np.int64) for name in ("parameter_sets", "intra", "inter")}
+    for i, units in enumerate(pictures):
+        if header.standard in ("av1", "vp9"):
+            (unit,) = units
+            layers["intra" if _is_key_unit(unit, header.standard) else "inter"][i] = len(join_samples([unit]))
+            continue
+        kind = "intra" if any(_is_idr(unit, header.standard) for unit in units) else "inter"
+        for unit in units:
+            is_picture = nal.is_slice(unit, header.standard) or nal.nal_type(unit, header.standard) == nal.Vvc.PH  # type: ignore[arg-type]
+            layers[kind if is_picture else "parameter_sets"][i] += len(nal.START_CODE) + len(unit)
+    return Ledger(layers, header=start)
+
+
+def _is_idr(unit: bytes, standard: str) -> bool:
+    kind = nal.nal_type(unit, standard)  # type: ignore[arg-type]
+    return kind in {
+        "h264": (nal.H264.SLICE_IDR,),
+        "hevc": (nal.Hevc.IDR_W_RADL, nal.Hevc.IDR_N_LP, nal.Hevc.CRA),
+        "vvc": (nal.Vvc.IDR_W_RADL, nal.Vvc.IDR_N_LP, nal.Vvc.CRA),
+    }[standard]
+
+
+# -- versions --------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def tool_versions() -> dict[str, str]:
+    """Version of every encoder by codec name: what makes two runs comparable, and part of every cache key."""
+    pyav = f"PyAV {av.__version__} (FFmpeg {av.ffmpeg_version_info})"
+    try:
+        text = subprocess.run([ffmpeg_program(), "-version"], capture_output=True, text=True, timeout=60, check=True).stdout
+        program = f"imageio-ffmpeg {imageio_ffmpeg.__version__} ({' '.join(text.split()[:3])})"
+    except (CodecUnavailable, OSError, subprocess.SubprocessError) as error:
+        program = f"no ffmpeg program ({error})"
+    return {
+        "x264": f"{_info_sei('libx264')} in {pyav}",
+        "x265": f"{_info_sei('libx265')} in {pyav}",
+        "svt-av1": f"SVT-AV1 in {pyav}",
+        "vp9": f"libvpx in {pyav}",
+        "kvazaar": f"kvazaar in {program}",
+        "vvenc": f"libvvenc in {program}",
+        "libaom": f"libaom in {program}",
+    }
+
+
+def _info_sei(encoder: str) -> str:
+    """x264 and x265 sign their streams with an SEI of plain text: "x265 (build 216) - 4.2+..."; its first words."""
+    import re
+
+    grey = np.full((1, 16, 16), 128, np.uint8)
+    clip = Clip(grey, grey[:, :8, :8], grey[:, :8, :8], Fraction(25))
+    options = {"x265-params": "log-level=none"} if encoder == "libx265" else {}
+    try:
+        packets = b"".join(_encode_with_pyav(encoder, options, clip))
+    except HdacError:
+        return f"{encoder} (not in this PyAV)"
+    match = re.search(rb"x26[45] [ -~]{4,40}", packets)
+    return match.group().decode().split(" - H.26")[0].split(":[")[0].strip() if match else encoder
+
+
+def missing_pyav(encoder: str) -> Callable[[], str | None]:
+    """A `Family.missing` for an encoder of PyAV."""
+
+    def reason() -> str | None:
+        return None if encoder in av.codecs_available else f"PyAV {av.__version__} was built without {encoder}"
+
+    return reason
+
+
+def missing_ffmpeg(encoder: str) -> Callable[[], str | None]:
+    """A `Family.missing` for an encoder of the ffmpeg program."""
+
+    def reason() -> str | None:
+        try:
+            return None if encoder in _ffmpeg_encoders() else f"{ffmpeg_program()} was built without {encoder}"
+        except HdacError as error:
+            return str(error)
+
+    return reason
+
+
+@functools.cache
+def _ffmpeg_encoders() -> frozenset[str]:
+    text = subprocess.run(
+        [ffmpeg_program(), "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    return frozenset(line.split()[1] for line in text.splitlines() if line.startswith(" V"))

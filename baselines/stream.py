@@ -1,0 +1,134 @@
+"""The file of a conventional codec: a few bytes of header, then its elementary stream.
+
+An elementary stream tells its picture size, but neither frame rate, colour description, true size (H.26x code odd sizes
+padded) nor frame count; a decoder that has only bytes needs them. They cost 10 to 13 bytes once, and count as rate.
+
+    size   field
+    1      magic 0xE5
+    1      standard: 1 H.264, 2 HEVC, 3 VVC, 4 AV1, 5 VP9
+    1      colour: bits 0-1 matrix (0 BT.601, 1 BT.709, 2 BT.2020), bit 2 full range, bits 3-4 siting (0 left, 1 centre,
+           2 top left); the other bits are 0
+    1..5   width, height, fps numerator, fps denominator, frame count: ue7 each (7 bits a byte, high bit = more follows)
+    rest   the elementary stream
+
+H.264, HEVC and VVC are Annex B byte streams, start codes and all, as the standards define them and as encoders' rates are
+usually quoted. AV1 and VP9 have no start codes: every temporal unit is preceded by its length (ue7), without temporal
+delimiters and, in AV1, without the size field of its last OBU, as in Matroska and MP4; that is the same size as AV1's own
+low-overhead format without temporal delimiters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.bits import read_ue7, write_ue7
+from data.clip import Clip, Colour
+from data.errors import BitstreamError, TruncatedBitstream
+
+MAGIC = 0xE5
+STANDARDS = {"h264": 1, "hevc": 2, "vvc": 3, "av1": 4, "vp9": 5}
+_MATRIX_IDS = {"bt601": 0, "bt709": 1, "bt2020": 2}
+_SITING_IDS = {"left": 0, "center": 1, "topleft": 2}
+
+MAX_SAMPLES = 1 << 33
+"""Largest width x height x frames that a decoder allocates for: about 4,000 frames of 1080p; a guard against damage."""
+
+
+@dataclass(frozen=True)
+class StreamHeader:
+    """What a decoder must know besides the elementary stream."""
+
+    standard: str
+    """One of STANDARDS."""
+    width: int
+    height: int
+    fps: Fraction
+    n_frames: int
+    colour: Colour
+
+    @classmethod
+    def of(cls, clip: Clip, standard: str) -> StreamHeader:
+        return cls(standard, clip.width, clip.height, clip.fps, clip.n_frames, clip.colour)
+
+    def pack(self) -> bytes:
+        colour = (
+            _MATRIX_IDS[self.colour.matrix]
+            | (self.colour.range == "full") << 2
+            | _SITING_IDS[self.colour.siting] << 3
+        )
+        numbers = (self.width, self.height, self.fps.numerator, self.fps.denominator, self.n_frames)
+        return bytes((MAGIC, STANDARDS[self.standard], colour)) + b"".join(map(write_ue7, numbers))
+
+    @classmethod
+    def unpack(cls, bitstream: bytes) -> tuple[StreamHeader, int]:
+        """Header and the position behind it. Raises BitstreamError for anything that `pack` cannot have written."""
+        if len(bitstream) < 8:
+            raise TruncatedBitstream(f"{len(bitstream)} bytes are too few for a stream header")
+        if bitstream[0] != MAGIC:
+            raise BitstreamError(f"first byte 0x{bitstream[0]:02x} is not 0x{MAGIC:02x}: not a stream of a conventional codec")
+        standards = {number: name for name, number in STANDARDS.items()}
+        if bitstream[1] not in standards:
+            raise BitstreamError(f"unknown coding standard {bitstream[1]} in the stream header")
+        colour = bitstream[2]
+        if colour & 3 > 2 or colour >> 3 > 2:
+            raise BitstreamError(f"unknown colour description 0x{colour:02x} in the stream header")
+        position, numbers = 3, []
+        for _ in range(5):
+            number, position = read_ue7(bitstream, position)
+            numbers.append(number)
+        width, height, fps_num, fps_den, n_frames = numbers
+        if 0 in numbers:
+            raise BitstreamError(f"width, height, fps and frame count must be positive, got {numbers}")
+        if width > 1 << 14 or height > 1 << 14 or width * height * n_frames > MAX_SAMPLES:
+            raise BitstreamError(f"{n_frames} frames of {width}x{height} are more than a decoder allocates for")
+        if fps_num / fps_den > 1000:
+            raise BitstreamError(f"a frame rate of {fps_num}/{fps_den} is not plausible")
+        described = Colour(
+            matrix=list(_MATRIX_IDS)[colour & 3],
+            range="full" if colour & 4 else "limited",
+            siting=list(_SITING_IDS)[colour >> 3],
+        )
+        return cls(standards[bitstream[1]], width, height, Fraction(fps_num, fps_den), n_frames, described), position
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where every byte of a stream went.
+
+    layers: layer name -> int64 (T,), bytes of that layer in each frame's access unit.
+    header: bytes before the first access unit.
+    """
+
+    layers: dict[str, NDArray[np.int64]]
+    header: int
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """Bytes of every access unit: int64 (T,)."""
+        return np.sum(list(self.layers.values()), axis=0, dtype=np.int64)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Bytes of every layer, the header among them; they sum to the file."""
+        return {"header": self.header, **{name: int(per_frame.sum()) for name, per_frame in self.layers.items()}}
+
+
+def join_samples(samples: Iterable[bytes]) -> bytes:
+    """Length-prefixed temporal units."""
+    return b"".join(write_ue7(len(sample)) + sample for sample in samples)
+
+
+def split_samples(payload: bytes) -> Iterator[bytes]:
+    """The reverse of `join_samples`. Raises TruncatedBitstream where the last unit is not whole."""
+    position = 0
+    while position < len(payload):
+        size, position = read_ue7(payload, position)
+        if position + size > len(payload):
+            raise TruncatedBitstream(f"a temporal unit of {size} bytes at {position} ends behind the stream's {len(payload)}")
+        yield payload[position : position + size]
+        position += size
