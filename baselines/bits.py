@@ -81,9 +81,13 @@ class BitWriter:
         self.u(1, 1)
         self.u(0, -sum(map(len, self._bits)) % 8)
 
+    def to_bits(self) -> str:
+        """Everything written so far as zeros and ones: "00101"."""
+        return "".join(self._bits)
+
     def to_bytes(self) -> bytes:
         """Everything written so far, padded with zeros to a byte."""
-        bits = "".join(self._bits)
+        bits = self.to_bits()
         bits += "0" * (-len(bits) % 8)
         return int(bits, 2).to_bytes(len(bits) // 8, "big") if bits else b""
 

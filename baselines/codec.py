@@ -48,6 +48,18 @@ class VideoCodec(Protocol):
         """The encoder's command line, or for a library the equivalent one."""
 
 
+@runtime_checkable
+class Tunable(Protocol):
+    """A codec with one number that moves it along its curve; higher is coarser."""
+
+    @property
+    def quantiser(self) -> int:
+        """QP, or AV1's and VP9's q."""
+
+    def with_quantiser(self, quantiser: int) -> VideoCodec:
+        """The same codec at another quantiser; raises InputError where the standard has no such step."""
+
+
 @dataclass(frozen=True)
 class Family:
     """One codec name of the tables.

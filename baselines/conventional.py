@@ -19,7 +19,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr otherwise; 1 = errors only
 
@@ -35,11 +35,16 @@ from baselines.stream import Ledger, StreamHeader, join_samples, split_samples
 from data.clip import Clip, Plane
 from data.errors import BitstreamError, CodecUnavailable, ExternalCodecError, HdacError, InputError
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 CODE_VERSION = 1
 """Version of this file's encoding path; raise it with every change that can change a stream or a decoded frame."""
 
 ENCODE_TIMEOUT_S = 3600.0
 """An ffmpeg process is stopped after this long; the sweep's own limit (`--timeout`) usually comes first."""
+
+MAX_QUANTISER = {"h264": 51, "hevc": 51, "vvc": 63, "av1": 63, "vp9": 63}
 
 _DECODERS = {"h264": "h264", "hevc": "hevc", "vvc": "vvc", "av1": "libdav1d", "vp9": "vp9"}
 
@@ -64,6 +69,22 @@ class _Conventional:
     def __post_init__(self) -> None:
         if self.intra_period < 0:
             raise InputError(f"intra_period must be 0 or more, got {self.intra_period}")
+        if not 0 <= self.quantiser <= MAX_QUANTISER[self.standard]:
+            raise InputError(f"{self.name} has quantisers 0 to {MAX_QUANTISER[self.standard]}, got {self.quantiser}")
+
+    @property
+    def quantiser(self) -> int:
+        """The number that moves the codec along its curve: `qp` or `q`."""
+        number: int = getattr(self, self._quantiser_field())
+        return number
+
+    def with_quantiser(self, quantiser: int) -> Self:
+        """The same setting at another quantiser. Raises InputError where the standard has no such step."""
+        return replace(self, **{self._quantiser_field(): quantiser})
+
+    @classmethod
+    def _quantiser_field(cls) -> str:
+        return "qp" if "qp" in cls.__dataclass_fields__ else "q"
 
     @property
     def version(self) -> str:

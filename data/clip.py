@@ -125,7 +125,7 @@ class Clip:
             f"{self.colour.siting}".encode()
         )
         for plane in (self.y, self.u, self.v):
-            digest.update(np.ascontiguousarray(plane))
+            digest.update(np.ascontiguousarray(plane).data)
         return digest.hexdigest()
 
     # -- raw planes ----------------------------------------------------------------------------------------------

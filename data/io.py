@@ -8,8 +8,7 @@
     a folder, or one .png .jpg .webp ...     PyAV, one picture per frame         samples as the picture holds them
 
 8-bit 4:2:0 planes are taken byte for byte as the decoder left them; no swscale is involved anywhere. Everything else
-(4:2:2, 4:4:4, gray, RGB, more bits) goes through `data.frames.to_420_8bit`, the only
-conversion.
+(4:2:2, 4:4:4, gray, RGB, more bits) goes through one conversion, `data.frames.to_420_8bit`.
 
 Rules where a file says nothing:
 - matrix: BT.601 for pictures of fewer than 720 lines, BT.709 for others; range: limited, but full for JPEG and PNG;

@@ -36,26 +36,25 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273 TransferCharacteristics
 
 
 def read_video(path: Path, fps: Fraction | None, window: Window) -> Clip:
-    resample = Window(0, None)  # a resampled clip is cut after resampling: its frame numbers are the new ones
+    """A video file; `fps` names the rate of an elementary stream, and asks others for a resampling."""
     try:
         with av.open(f"file:{path}") as container:  # the prefix keeps libavformat from seeing "a:b.mp4" as a protocol
             stream = _video_stream(container, path)
-            timed = container.format.name not in ELEMENTARY_STREAMS
-            if not timed:
+            if container.format.name in ELEMENTARY_STREAMS:
                 rate = fps or stream.codec_context.framerate
                 if not rate:
                     raise InputError(f"{path}: this elementary stream does not say its frame rate; give fps")
-            wanted = resample if timed and fps else window
-            stored = _decode(container, stream, wanted, path)
-            if timed and wanted.stop is None:
-                _check_complete(container, stream, stored, path)
-            if timed and not fps:
-                rate = _constant_rate(stream, stored, path)
+                decoded = _decode(container, stream, window, path)
+                return decoded.frames.clip(Fraction(rate), decoded.colour)
+            # A resampled clip is cut after resampling: its frame numbers are the new ones.
+            decoded = _decode(container, stream, Window(0, None) if fps else window, path)
+            if fps or window.count is None:
+                _check_complete(stream, decoded, path)
+            if fps:
+                return _resample(decoded, stream.time_base, fps, window, path)
+            return decoded.frames.clip(_constant_rate(stream, decoded, path), decoded.colour)
     except av.FFmpegError as error:
         raise InputError(f"{path}: cannot be decoded: {error}") from error
-    if not timed or not fps:
-        return stored.frames.clip(Fraction(rate), stored.colour)
-    return _resample(stored, stream.time_base, fps, window, path)
 
 
 @dataclass
@@ -88,7 +87,8 @@ def _own_note(container: Any) -> dict[str, str]:
 
 def _decode(container: Any, stream: Any, window: Window, path: Path) -> _Decoded:
     """The frames of the window in display order; stops as soon as it has them."""
-    capacity = window.count or max(1, (stream.frames or _count_packets(path, stream.index)) - window.start)
+    available = (stream.frames or _count_packets(path, stream.index)) - window.start
+    capacity = available if window.count is None else min(window.count, available)
     context = stream.codec_context
     # A decoder that hides errors would make another source out of a damaged file, and nobody would know. Some raise
     # when told to, some only log: one thread, so that their messages can be caught.
@@ -150,7 +150,9 @@ def _take(frame: av.VideoFrame, number: int, codec: str, decoded: _Decoded, path
     if frame.color_trc in HDR_TRANSFERS:
         raise InputError(f"{path}: is {HDR_TRANSFERS[frame.color_trc]} HDR video; tone-map it to 8-bit SDR first")
     picture = _samples(frame, path)
-    turns = _quarter_turns(frame, path)
+    # PyAV's side data and its frame keep each other alive until the garbage collector comes by, hundreds of megabytes
+    # later: it is looked at where the clip begins and where the frame is known to be turned.
+    turns = _quarter_turns(frame, path) if decoded.frames.count == 0 or frame.rotation else 0
     height = frame.width if turns % 2 else frame.height
     colour = _colour_of(frame, codec, picture, height, decoded.siting, path)
     y, u, v = to_420_8bit(picture.planes, picture.bits, colour, picture.rgb)
@@ -260,7 +262,7 @@ def _colour_of(
     return colour
 
 
-def _check_complete(container: Any, stream: Any, decoded: _Decoded, path: Path) -> None:
+def _check_complete(stream: Any, decoded: _Decoded, path: Path) -> None:
     """Raises InputError where the file's header counts more frames, or more time, than could be decoded."""
     count = len(decoded.times)
     missing = stream.frames - decoded.discarded - count

@@ -155,7 +155,10 @@ def bd_table(
                 for method in methods:
                     head = {"anchor": anchor, "codec": codec, "regime": regime, "metric": metric, "method": method}
                     rows += [head | row for row in _rows(pair, means, method)]
-    return pd.DataFrame(rows, columns=TABLE_COLUMNS)
+    table = pd.DataFrame(rows, columns=TABLE_COLUMNS)
+    numbers = ("bd_rate", "bd_quality", "overlap", "ci_low", "ci_high", *TABLE_COLUMNS[-4:-1])
+    counts = ("n", "n_total", "quality_n")
+    return table.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(counts, "Int64"))
 
 
 @dataclass(frozen=True)
@@ -394,12 +397,16 @@ def _sheets(table: pd.DataFrame, per_sequence: bool) -> Iterator[_Sheet]:
 
 def _percent(value: float, overlap: float, count: str = "") -> str:
     """-31.2 % (84 % overlap, 22/24)"""
-    return f"{'N/A' if pd.isna(value) else f'{value:+.1f} %'} {_backing(overlap, count)}"
+    return f"{_number(value, 1, ' %')} {_backing(overlap, count)}"
 
 
 def _quality(value: float, unit: str, overlap: float, count: str = "") -> str:
-    number = f"{value:+.2f} {unit}" if unit else f"{value:+.{2 if abs(value) >= 1 else 4}f}"
-    return f"{'N/A' if pd.isna(value) else number} {_backing(overlap, count)}"
+    digits = 2 if unit or abs(value) >= 1 else 4
+    return f"{_number(value, digits, f' {unit}' if unit else '')} {_backing(overlap, count)}"
+
+
+def _number(value: float, digits: int, unit: str) -> str:
+    return "N/A" if pd.isna(value) else f"{round(value, digits) + 0.0:+.{digits}f}{unit}"  # + 0.0: no "-0.0"
 
 
 def _backing(overlap: float, count: str) -> str:

@@ -1,9 +1,9 @@
 """Rate-distortion plots for print and screen (`rd-plot`).
 
 One figure per metric and sequence, and one of the mean over sequences; the regimes stand side by side on the same axes.
-A line is what the Bjontegaard deltas integrate: PCHIP over log-rate through the upper envelope of the points
-(`rd.curve`), and for the mean the mean of those lines at equal rate. Points that another point of their codec beats are
-drawn hollow, off the line. A difference plot shows where along the quality axis a BD-rate comes from.
+A line is what BD-quality integrates: PCHIP over log-rate through the upper envelope of the points (`rd.curve`), and for
+the mean the mean of those lines at equal rate, where markers stand at even distances. Points that another point of
+their codec beats are drawn hollow, off the line. A difference plot shows where along the quality a BD-rate comes from.
 
 Sizes are those of a paper: one panel fits a column (88 mm), two fit a page (181 mm), text is 8 pt. Colours are Okabe
 and Ito's and Paul Tol's, which stay apart for colour-blind readers; marker and dash pattern differ as well, for grey
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -36,8 +37,9 @@ from rd.compressai_json import read_compressai
 from rd.curve import MEAN_CURVE, Curve, curves_of, mean_curve
 from rd.table import file_stem, read_points, scored, write_atomically
 
-PANEL_INCHES = (3.46, 2.6)
-"""Width (one column of a two-column page) and height of a panel."""
+PANEL_INCHES = (3.46, 2.4)
+"""Width (one column of a two-column page) and height of a panel with its labels."""
+LEGEND_LINE_INCHES = 0.165
 PAGE_INCHES = 7.13
 FONT_PT = 8.0
 PNG_DPI = 300
@@ -110,8 +112,8 @@ def rd_figure(
             _draw_curve(axis, curve, panel.styles[codec], METRICS[metric].higher_is_better, mean=sequence is None)
         for codec, (kbps, quality) in panel.off_curve.items():
             style = panel.styles[codec]
-            hollow = {"markerfacecolor": "white", "markeredgecolor": style.colour, "markeredgewidth": 0.7}
-            axis.plot(kbps, quality, linestyle="none", marker=style.marker, markersize=3.2, zorder=1.8, **hollow)
+            hollow = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": style.colour}
+            axis.plot(kbps, quality, marker=style.marker, zorder=1.8, **(_line(style) | hollow))
         _finish(axis, panel.title, "Rate (kbit/s)")
     _scale_rate(axes, log_rate)
     axes[0].set_ylabel(_label(metric), fontsize=FONT_PT)
@@ -150,10 +152,9 @@ def difference_figure(
             axis.plot(
                 quality if higher else -quality,
                 100 * (10 ** (logs[0] - logs[1]) - 1),
-                *(),
-                **_line(style),
                 marker=style.marker,
                 markevery=40,
+                **_line(style),
             )
             drawn = True
         axis.axhline(0, color=panel.styles[anchor].colour, linewidth=0.9)
@@ -236,10 +237,11 @@ def _panel(
             beaten = rows[~rows["kbps"].isin(curve.rate) & np.isfinite(rows[metric]) & (rows["kbps"] > 0)]
             if len(beaten):
                 off[codec] = (beaten["kbps"].to_numpy(), beaten[metric].to_numpy())
-        return _Panel(f"{sequence}, {regime}", curves, off, styles, [])
+        name = sequence if len(sequence) <= 36 else f"{sequence[:17]}...{sequence[-16:]}"  # what fits above a panel
+        return _Panel(f"{name}, {regime}", curves, off, styles, [])
 
     own = {codec: of for codec, of in by_codec.items() if MEAN_CURVE not in of}
-    everywhere = [name for name in dict.fromkeys(n for of in own.values() for n in of)]
+    everywhere = list(dict.fromkeys(name for of in own.values() for name in of))
     shared = [name for name in everywhere if all(name in of for of in own.values())]
     curves, missing = {}, []
     for codec, of in by_codec.items():
@@ -264,12 +266,13 @@ def _new_figure(n_panels: int) -> tuple[Figure, list[Axes]]:
     return figure, list(axes)
 
 
-def _line(style: Style) -> dict[str, object]:
+def _line(style: Style) -> dict[str, Any]:
+    """Line2D properties; narrow markers are drawn larger, so that all look alike."""
     return {
         "color": style.colour,
         "linestyle": style.line,
         "linewidth": 1.1,
-        "markersize": 3.6,
+        "markersize": {"P": 5.2, "X": 5.2}.get(style.marker, 4.4 if style.marker in "^v<>*" else 3.6),
         "markeredgewidth": 0.5,
         "markeredgecolor": "white",
     }
@@ -349,11 +352,12 @@ def _legend(figure: Figure, panels: Sequence[_Panel]) -> None:
         if codec not in shown:
             handles.append(Line2D([], [], linestyle="none", label=f"{codec}: no common rates"))
     longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = max(1, int(figure.get_figwidth() / (0.5 + 0.062 * longest)))
+    columns = min(max(1, int(figure.get_figwidth() / (0.5 + 0.062 * longest))), len(handles))
+    figure.set_figheight(PANEL_INCHES[1] + LEGEND_LINE_INCHES * -(-len(handles) // columns))  # panels keep their height
     figure.legend(
         handles=handles,
         loc="outside upper center",
-        ncols=min(columns, len(handles)),
+        ncols=columns,
         fontsize=FONT_PT,
         frameon=False,
         handlelength=2.8,
@@ -369,8 +373,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`rd-plot`."""
     parser = argparse.ArgumentParser(
         prog="rd-plot",
-        description="Rate-distortion plots of a sweep: OUT/mean/<metric>.svg, OUT/sequences/<sequence>/<metric>.svg, and "
-        "OUT/mean/<metric>-difference.svg, the rate against an anchor over quality.",
+        description="Rate-distortion plots of a sweep: OUT/mean/<metric>.svg, OUT/sequences/<sequence>/<metric>.svg, "
+        "and OUT/mean/<metric>-difference.svg, the rate against an anchor over quality.",
     )
     parser.add_argument("points", type=Path, metavar="DIR", help="a sweep's output folder, or its points.csv")
     parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="columns or families (default: as rd-bd)")
@@ -416,7 +420,7 @@ def _run(args: argparse.Namespace) -> None:
                 written += save_figure(figure, out / "mean" / f"{metric}-difference", args.format)
         for sequence in sequences:
             if points.loc[points["sequence"] == sequence, metric].notna().any():
-                figure = rd_figure(points, metric, sequence, args.regime, args.codecs, not args.linear_rate)
+                figure = rd_figure(shown, metric, sequence, args.regime, codecs, not args.linear_rate)
                 written += save_figure(figure, out / "sequences" / file_stem(sequence) / metric, args.format)
     print(f"{len(written)} plots written to {out}")
 

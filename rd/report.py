@@ -123,11 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(work)
 
 
-# -- text into the page --------------------------------------------------------------------------------------------------
+# -- text into the page ----------------------------------------------------------------------------------------------
 
 
 def _template(name: str) -> str:
-    return resources.files("rd").joinpath("templates", name).read_text(encoding="utf-8")
+    return (resources.files("rd") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _checksum(text: str) -> str:
@@ -156,7 +156,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-# -- tables --------------------------------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------------------------
 
 
 def _read_json(path: Path, kind: type) -> Any:
@@ -255,10 +255,10 @@ def _ledger_gaps(points: pd.DataFrame, layers: list[str]) -> list[dict[str, Any]
     total = points[layers].fillna(0).sum(axis=1)
     wrong = points[has_layers & (total != points["bytes"])]
     return [
-        {**{k: row[k] for k in ("sequence", "codec", "regime")}, "point": int(row["point"]), "bytes": int(row["bytes"]),
-         "layers": int(total[i])}
+        {"sequence": row["sequence"], "codec": row["codec"], "regime": row["regime"], "point": int(row["point"])}
+        | {"bytes": int(row["bytes"]), "layers": int(total[i])}
         for i, row in wrong.iterrows()
-    ]  # fmt: skip
+    ]
 
 
 def _speed(points: pd.DataFrame) -> list[dict[str, Any]]:
@@ -285,7 +285,7 @@ def _speed(points: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-# -- curves --------------------------------------------------------------------------------------------------------------
+# -- curves ----------------------------------------------------------------------------------------------------------
 
 
 def _means(points: pd.DataFrame, metrics: list[str]) -> list[dict[str, Any]]:
@@ -297,10 +297,9 @@ def _means(points: pd.DataFrame, metrics: list[str]) -> list[dict[str, Any]]:
             curves = list(curves_of(group, "kbps", metric, higher).values())
             mean = mean_curve(curves)
             if mean is not None:
-                out.append(
-                    {"codec": codec, "regime": regime, "metric": metric, "n": len(curves), "kbps": _rounded(mean.rate, 5),
-                     "value": _rounded(mean.quality if higher else -mean.quality, 6)}
-                )  # fmt: skip
+                value = _rounded(mean.quality if higher else -mean.quality, 6)
+                head = {"codec": codec, "regime": regime, "metric": metric, "n": len(curves)}
+                out.append(head | {"kbps": _rounded(mean.rate, 5), "value": value})
     return out
 
 
@@ -324,11 +323,9 @@ def _frames(path: Path, points: pd.DataFrame, metrics: list[str]) -> dict[str, A
                     continue
                 part = part.sort_values("frame")
                 scores = {m: _rounded(part[m].to_numpy(np.float64), 5) for m in kept if part[m].notna().any()}
-                series.append(
-                    {"sequence": sequence, "codec": codec, "regime": regime, "kbps": float(row["kbps"]),
-                     "setting": row.get("setting", ""), "bytes": _rounded(part["bytes"].to_numpy(np.float64), 9),
-                     "metrics": scores}
-                )  # fmt: skip
+                head = {"sequence": sequence, "codec": codec, "regime": regime, "setting": row.get("setting", "")}
+                sizes = _rounded(part["bytes"].to_numpy(np.float64), 9)
+                series.append(head | {"kbps": float(row["kbps"]), "bytes": sizes, "metrics": scores})
         size = sum(len(s["bytes"]) * (1 + len(s["metrics"])) for s in series)
         if values + size > FRAME_VALUES:
             out["left_out"].append(sequence)
@@ -338,7 +335,7 @@ def _frames(path: Path, points: pd.DataFrame, metrics: list[str]) -> dict[str, A
     return out
 
 
-# -- pictures ------------------------------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------------------------
 
 
 def _dumps(folder: Path, out: Path) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from baselines.codec import REGIMES, Family, Regime, VideoCodec
+from baselines.codec import REGIMES, Family, Regime, Tunable, VideoCodec
 from data.cli import run as run_command
 from data.errors import HdacError, InputError
 from data.files import atomic_path, write_atomic
@@ -65,7 +65,7 @@ class Settings:
     cache:    folder of streams and scores.
     columns:  metric columns.
     points:   rate points per setting.
-    max_kbps: points above are not measured, but for the lowest of them; None = no limit.
+    max_kbps: a setting is not taken to finer quantisers than the first one above this rate; None = no limit.
     jobs:     parallel jobs.
     scheduler: address of a Dask scheduler, or None for the local pool.
     timeout_s: time limit of one job.
@@ -116,24 +116,35 @@ class Curve:
     def name(self) -> tuple[str, str, str]:
         return self.source.sequence.name, self.family.name, self.regime
 
-    @property
-    def coded(self) -> bool:
-        return len(self.entries) + len(self.failures) == len(self.candidates)
-
     def kbps(self, key: str) -> float:
         return float(8 * self.entries[key]["bytes"] * self.source.fps / self.source.n_frames / 1000)
 
+    def in_play(self, key: str, max_kbps: float | None) -> bool:
+        """Whether a candidate counts: no coarser quantiser of its setting is above `max_kbps` already."""
+        codec = self.candidates[key]
+        if max_kbps is None or not isinstance(codec, Tunable):
+            return True
+        setting = codec.with_quantiser(0)
+        for other in self.entries:
+            coarser = self.candidates[other]
+            if isinstance(coarser, Tunable) and coarser.quantiser > codec.quantiser and self.kbps(other) > max_kbps:
+                if coarser.with_quantiser(0) == setting:
+                    return False
+        return True
+
+    def coded(self, max_kbps: float | None) -> bool:
+        """Whether nothing is left to code."""
+        done = self.entries.keys() | self.failures.keys()
+        return all(key in done or not self.in_play(key, max_kbps) for key in self.candidates)
+
     def selected(self, max_kbps: float | None) -> list[str]:
         """Keys of the points of the curve, by rising rate."""
-        keys = [key for key in self.candidates if key in self.entries]
+        keys = [key for key in self.candidates if key in self.entries and self.in_play(key, max_kbps)]
         rates = [self.kbps(key) for key in keys]
         if self.family.hull:
             order = upper_hull(rates, [self.entries[key]["psnr_y"] for key in keys])
         else:
             order = sorted(range(len(keys)), key=lambda i: rates[i])
-        if max_kbps is not None:
-            above = [i for i in order if rates[i] > max_kbps]
-            order = [i for i in order if i not in above[1:]]  # the lowest one above: the curve reaches the limit
         return [keys[i] for i in order]
 
 
@@ -151,17 +162,15 @@ def inspect(sequences: list[ClipSequence]) -> list[Source]:
 
 def plan(sources: list[Source], families: list[Family], settings: Settings) -> list[Curve]:
     """The curves of a sweep; families that share a codec share its stream."""
-    return [
-        Curve(
-            source,
-            family,
-            regime,
-            {stream_key(source.sha256, codec): codec for codec in family.candidates(regime, settings.points)},
-        )
-        for source in sources
-        for regime in settings.regimes
-        for family in families
-    ]
+    curves = []
+    for source in sources:
+        for regime in settings.regimes:
+            for family in families:
+                codecs = family.candidates(regime, settings.points)
+                # coarse before fine, so that --max-kbps can stop a setting early
+                codecs.sort(key=lambda codec: -codec.quantiser if isinstance(codec, Tunable) else 0)
+                curves.append(Curve(source, family, regime, {stream_key(source.sha256, c): c for c in codecs}))
+    return curves
 
 
 def choose_families(names: list[str], families: dict[str, Family]) -> tuple[list[Family], dict[str, str]]:
@@ -206,9 +215,7 @@ class Runner:
         with executor(self.settings) as (pool, width), self._progress() as bar:
             running: dict[Future[dict[str, Any]], Job] = {}
             while running or self.to_code or self.to_measure:
-                # scores first: their clip is still decoded in a child, and finished curves are worth more
-                while len(running) < width and (self.to_measure or self.to_code):
-                    job: Job = self.to_measure.popleft() if self.to_measure else self.to_code.popleft()
+                while len(running) < width and (job := self._next()) is not None:
                     future = pool.submit(submit_job, pickle.dumps(job), self.settings.plugins, self.settings.timeout_s)
                     running[future] = job
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -217,6 +224,16 @@ class Runner:
                     bar.update()
                 bar.total = bar.n + len(running) + len(self.to_code) + len(self.to_measure)
                 bar.refresh()
+
+    def _next(self) -> Job | None:
+        """The next job; scores first: their clip is still decoded in a child, and finished curves are worth more."""
+        if self.to_measure:
+            return self.to_measure.popleft()
+        while self.to_code:
+            job = self.to_code.popleft()
+            if any(curve.in_play(job.key, self.settings.max_kbps) for curve in self.users[job.key]):
+                return job
+        return None
 
     def _queue_coding(self) -> None:
         for curve in self.curves:
@@ -234,7 +251,7 @@ class Runner:
                 if entry is not None:
                     curve.entries[key] = entry
         for curve in self.curves:
-            if curve.coded:
+            if curve.coded(self.settings.max_kbps):
                 self._queue_measuring(curve)
 
     def _queue_measuring(self, curve: Curve) -> None:
@@ -262,7 +279,7 @@ class Runner:
                 self.job_seconds += result["job_s"]
                 for curve in self.users[job.key]:
                     curve.entries[job.key] = result
-                    if curve.coded:
+                    if curve.coded(self.settings.max_kbps):
                         self._queue_measuring(curve)
             else:
                 self.job_seconds += result["seconds"]
@@ -274,7 +291,7 @@ class Runner:
         for curve in self.users[job.key]:
             curve.entries.pop(job.key, None)
             curve.failures[job.key] = text
-            if isinstance(job, CodeJob) and curve.coded:
+            if isinstance(job, CodeJob) and curve.coded(self.settings.max_kbps):
                 self._queue_measuring(curve)
         tqdm.write(f"failed: {self.users[job.key][0].candidates[job.key].label} on {job.sequence.name}: {text}", sys.stderr)
 
@@ -578,7 +595,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--regime", choices=(*REGIMES, "both"), default="both", help="one intra picture, or one every 32 frames")
     add("--frames", type=count, metavar="N", help="code only the first N frames of each clip")
     add("--points", type=count, default=DEFAULT_POINTS, metavar="K", help="rate points per setting")
-    add("--max-kbps", type=float, metavar="R", help="leave out points above R kbit/s, but for the lowest of them")
+    add("--max-kbps", type=float, metavar="R", help="take no setting to finer quantisers than its first one above R kbit/s")
     add("--metrics", nargs="+", default=list(DEFAULT_METRICS), metavar="M", help="metric columns, families, or all")
     add("--anchor", metavar="C", help="anchor of the BD table (default: hevc, or else the first codec)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the results")

@@ -33,10 +33,10 @@ FINGERS: tuple[tuple[Joint, ...], ...] = (
 )  # index, middle, ring and little finger
 THUMB: tuple[Joint, ...] = ((-17, -14, 14), (-36, -31, 10.5), (-47, -47, 9.0), (-52, -60, 7.4))
 PALM: tuple[tuple[Joint, ...], ...] = (
-    ((-14, -16, 17), (-17, -44, 14)),
+    ((-13, -14, 18), (-17, -44, 14)),
     ((0, -16, 18), (-2, -48, 14)),
-    ((14, -16, 17), (14, -44, 13)),
-    ((0, -6, 20), (0, 60, 17)),
+    ((11, -12, 18), (14, -44, 13)),
+    ((0, -4, 22), (0, 60, 21)),
 )
 CREASES: tuple[tuple[tuple[float, float], ...], ...] = (
     ((-33, -40), (-18, -40), (0, -33), (16, -24)),  # head line
@@ -73,12 +73,13 @@ def hand() -> Texture:
         for a, b, c in zip(finger, finger[1:], finger[2:], strict=False):
             shade *= _fold(x, y, a, b, c)
     for line in CREASES:
-        shade *= 1 - 0.13 * np.exp(-0.5 * (_distance(x, y, line) / 1.0) ** 2)
+        shade *= 1 - 0.10 * np.exp(-0.5 * (_distance(x, y, line) / 1.0) ** 2)
 
     cheek = photo[CHEEK]
-    grain = np.pad(cheek.mean(axis=2) / ndimage.gaussian_filter(cheek.mean(axis=2), 5), 10, mode="symmetric")
-    tile = np.tile(np.block([[grain, grain[:, ::-1]], [grain[::-1], grain[::-1, ::-1]]]), (5, 2))[: x.shape[0], : x.shape[1]]
     tone = cheek.mean(axis=(0, 1))
+    grain = cheek.mean(axis=2) / ndimage.gaussian_filter(cheek.mean(axis=2), 1.5)
+    grain = np.clip(grain, 0.975, 1.025)[:16, :16]  # fine grain only: larger marks would show as a pattern
+    tile = np.tile(np.block([[grain, grain[::-1].T], [grain.T, grain[:, ::-1]]]), (12, 5))[: x.shape[0], : x.shape[1]]
     mottle = ndimage.gaussian_filter(np.sin(0.11 * x + 0.05 * y) * np.sin(0.07 * y - 0.04 * x), 3)
     blood = np.clip(1 - light, 0, 1) + 0.10 * mottle + 0.12 * np.clip((-y - 70) / 40, 0, 1)  # redder in shade, on tips
     skin = tone * shade[..., None] * tile[..., None]
@@ -93,7 +94,7 @@ def hand() -> Texture:
 def _with_sleeve(x: Floats, y: Floats, skin: Floats, shape: Floats, photo: Floats) -> tuple[Floats, Floats]:
     """The forearm's sleeve with its dark cuff, over the wrist."""
     edge = CUFF_Y + 3.0 * (x / 30) ** 2 * -1 + 2.0
-    half = 27 + 0.10 * np.clip(y - CUFF_Y, 0, None)
+    half = 31 + 0.10 * np.clip(y - CUFF_Y, 0, None)
     cover = _edge(y - edge) * _edge(half - np.abs(x))
     roundness = np.sqrt(np.clip(1 - (x / (half + 1)) ** 2, 0, 1))
     cloth = photo[SLEEVE]
@@ -146,4 +147,4 @@ def _fold(x: Floats, y: Floats, a: Joint, b: Joint, c: Joint) -> Floats:
     length = np.hypot(dx, dy)
     along = ((x - b[0]) * dx + (y - b[1]) * dy) / length
     across = np.abs((x - b[0]) * dy - (y - b[1]) * dx) / length
-    return 1 - 0.17 * np.exp(-0.5 * (along / 0.9) ** 2) * np.clip(b[2] + 0.5 - across, 0, 1)
+    return 1 - 0.09 * np.exp(-0.5 * (along / 0.8) ** 2) * np.clip(b[2] + 0.5 - across, 0, 1)

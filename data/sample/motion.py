@@ -209,13 +209,12 @@ def uniform(seed: int) -> Callable[[], float]:
 
 
 def _smooth(t: Floats, band_hz: float, random: Callable[[], float]) -> Floats:
-    """Band-limited wander, within [-1, 1] and mostly within 0.7: five sines from 0.2 to 1 of the band, random phases."""
+    """Band-limited wander with a peak of 1: five sines from 0.2 to 1 of the band with random phases."""
     out = np.zeros_like(t)
-    weights = np.array([1.0, 0.8, 0.6, 0.45, 0.35])
-    for k, weight in enumerate(weights / weights.sum() * 1.3):
+    for k, weight in enumerate((1.0, 0.8, 0.6, 0.45, 0.35)):
         f = band_hz * (0.2 + 0.2 * k) * (0.9 + 0.2 * random())
         out += weight * np.sin(2 * np.pi * (f * t + random()))
-    return np.clip(out, -1, 1)
+    return out / np.abs(out).max()
 
 
 def _step(s: Floats) -> Floats:

@@ -34,17 +34,17 @@ HEAD_OUTLINE = (  # clockwise from the left ear; generous by some 3 px where the
     (183, 134), (171, 131), (164, 121), (156, 110), (151, 98), (150, 84), (149, 68), (152, 57), (162, 46), (173, 38),
     (184, 32), (189, 25), (203, 16), (218, 12), (232, 11), (246, 13), (260, 18), (274, 26), (287, 37), (296, 50),
     (301, 66), (304, 82), (302, 101), (296, 116), (287, 128), (278, 136), (268, 139), (264, 138), (264, 150),
-    (259, 161), (256, 172), (255, 186), (262, 200), (258, 236), (176, 236), (168, 200), (186, 184), (185, 172),
+    (259, 161), (256, 172), (253.5, 181), (253, 190), (258, 202), (258, 236), (176, 236), (168, 200), (186, 184), (185, 172),
     (183, 160), (181, 150), (179, 140),
 )  # fmt: skip
 TORSO_OUTLINE = (
     (20, 600), (30, 330), (50, 275), (66, 246), (75, 237), (85, 229), (96, 222), (105, 215), (111, 208), (112, 195),
-    (114, 188), (119, 187), (123, 175), (129, 167), (140, 157), (151, 151), (165, 148), (184, 149), (200, 151),
-    (230, 160), (254, 173), (268, 182), (282, 196), (292, 209), (299, 222), (302, 235), (315, 242), (328, 250),
+    (114, 188), (119, 187), (123, 175), (129, 167), (140, 157), (151, 151), (168, 148.3), (190, 149.1), (205, 152),
+    (221, 156.7), (236, 163), (251, 171), (268, 182), (282, 196), (292, 209), (299, 222), (302, 235), (315, 242), (328, 250),
     (340, 261), (350, 275), (356, 290), (360, 308), (364, 345), (366, 600),
 )  # fmt: skip
 EARS = (((166, 116), (172, 128), (180, 130), (186, 122)), ((266, 122), (267, 134), (272, 133), (279, 122)))
-RING = (212.5, 211.0, 101.0, 55.0, 34.0)  # helmet ring, outer edge: centre x, y, semi-axes, degrees from x towards y
+RING = (212.9, 212.4, 96.1, 54.6, 25.5)  # helmet ring, outer edge: centre x, y, semi-axes, degrees from x towards y
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,15 @@ def portrait() -> Portrait:
     torso_inside = _polygon(TORSO_OUTLINE)
     person = ndimage.binary_dilation(head_inside | torso_inside, iterations=3)
     wall = _fill(photo, ~person) 
-    head_alpha = _head_matte(photo, wall, head_inside)
-    torso_alpha = np.clip(ndimage.gaussian_filter(torso_inside.astype(float), 0.8), 0, 1)
+    head_alpha, head_colour = _matte(photo, _head_region(photo, wall, head_inside), reach=2)
+    # towards the collar, black lies on black: any soft edge will do
+    y = np.arange(SIZE, dtype=float)[:, None]
+    collar = ndimage.gaussian_filter(head_inside.astype(float), 2.5) * _ramp(-y, -234, -220)
+    head_alpha += _ramp(y, 180, 188) * (collar - head_alpha)
+    headless = _continue_ring(photo, wall, ndimage.binary_dilation(head_alpha > 0.02, iterations=2))
+    torso_alpha, torso_colour = _matte(headless, torso_inside, reach=3)
 
-    skin, inner = photo.copy(), photo.copy()
+    skin, inner = head_colour, photo.copy()
     for upper, lower, box in (
         (UPPER_LID, LOWER_LID, np.s_[85:120, 180:270]),
         (UPPER_LIP, LOWER_LIP, np.s_[120:170, 185:260]),
@@ -154,20 +159,19 @@ def portrait() -> Portrait:
         skin[box] = _fill(photo[box], ~hidden, coarsest=8)
         inner[box] = _fill(photo[box], ndimage.binary_erosion(inside, np.ones((2, 1))), coarsest=8)
 
-    ring = _continue_ring(photo, ndimage.binary_dilation(head_alpha > 0.02, iterations=2))
     background = np.where(person[..., None], wall, photo)
     background = np.pad(background, ((PAD, PAD), (PAD, PAD), (0, 0)), mode="symmetric")
     return Portrait(
         background=make_texture(background, np.ones(background.shape[:2]), (-PAD, -PAD)),
-        torso=make_texture(_decontaminate(ring, wall, torso_alpha), torso_alpha, (0, 0)),
-        head=make_texture(_decontaminate(skin, wall, head_alpha), head_alpha, (0, 0)),
+        torso=make_texture(torso_colour, torso_alpha, (0, 0)),
+        head=make_texture(skin, head_alpha, (0, 0)),
         inner=make_texture(inner, np.ones((SIZE, SIZE)), (0, 0)),
         depth=_depth(),
         attachment=_attachment(),
     )
 
 
-def _polygon(points: tuple[tuple[int, int], ...]) -> NDArray[np.bool_]:
+def _polygon(points: tuple[tuple[float, float], ...]) -> NDArray[np.bool_]:
     return np.asarray(polygon2mask((SIZE, SIZE), np.array(points, float)[:, ::-1]))
 
 
@@ -195,29 +199,42 @@ def _ramp(value: Floats, low: float, high: float) -> Floats:
     return s * s * (3 - 2 * s)
 
 
-def _head_matte(photo: Floats, wall: Floats, inside: NDArray[np.bool_]) -> Floats:
-    """Alpha of the head: by difference to the wall along hair and ears, by skin colour along jaw and neck."""
+def _head_region(photo: Floats, wall: Floats, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of the head: by difference to the wall along hair and ears, by skin colour along jaw and neck."""
     y = np.arange(SIZE)[:, None]
-    difference = np.abs(photo - wall).max(axis=2)
-    warmth = photo[..., 0] - photo[..., 2]  # skin is 40 and more, wall, ring and lining are under 20
-    by_wall = _ramp(difference, 14, 60)
-    by_skin = _ramp(warmth, 18, 46)
+    off_wall = np.abs(photo - wall).max(axis=2) > 36
+    warm = photo[..., 0] - photo[..., 2] > 32  # skin has 40 and more, wall, ring and lining under 20
+    found = np.where(y < 141, off_wall | warm, warm)
     core = ndimage.binary_erosion(inside, iterations=9) | _polygon(EARS[0]) | _polygon(EARS[1])
-    alpha = np.where(y < 141, np.maximum(by_wall, by_skin), by_skin)
-    alpha = np.where(core | (y > 178), 1.0, alpha) * inside
-    collar = ndimage.gaussian_filter(inside.astype(float), 2.5)  # black on black: any soft edge will do
-    alpha = np.where(y > 182, collar * _ramp(-y.astype(float), -234, -220), alpha)
-    return np.clip(alpha, 0, 1)
+    region = inside & (core | found | (y > 183))
+    return np.asarray(ndimage.binary_opening(ndimage.binary_closing(region, iterations=2), iterations=1))
 
 
-def _decontaminate(picture: Floats, behind: Floats, alpha: Floats) -> Floats:
-    """The layer's own colour in its soft edge: solves picture = alpha * own + (1 - alpha) * behind."""
-    a = np.maximum(alpha, 0.25)[..., None]
-    own = np.where(alpha[..., None] < 0.98, (picture - (1 - a) * behind) / a, picture)
-    return np.clip(own, 0, 255)
+def _matte(photo: Floats, region: NDArray[np.bool_], reach: int) -> tuple[Floats, Floats]:
+    """Alpha and own colours of a region whose outline is known to `reach` px.
+
+    In the band around the outline, photo = alpha * own + (1 - alpha) * behind, with own colours continued from the
+    inside and those behind from the outside; alpha is the least-squares solution.
+    """
+    sure = ndimage.binary_erosion(region, iterations=reach)
+    outside = ~ndimage.binary_dilation(region, iterations=reach)
+    band = ~(sure | outside)
+    own, behind = photo.copy(), photo.copy()
+    rows, columns = np.nonzero(band)
+    box = np.s_[max(rows.min() - 24, 0) : rows.max() + 25, max(columns.min() - 24, 0) : columns.max() + 25]
+    own[box] = _fill(photo[box], sure[box], coarsest=8)
+    behind[box] = _fill(photo[box], outside[box], coarsest=8)
+    across = own - behind
+    share = ((photo - behind) * across).sum(axis=2) / np.maximum((across**2).sum(axis=2), 1e-9)
+    # where both sides look alike the outline itself decides
+    clear = _ramp(np.abs(across).max(axis=2), 15, 45)
+    drawn = np.clip(ndimage.gaussian_filter(region.astype(float), 0.8), 0, 1)
+    alpha = np.where(band, drawn + clear * (np.clip(share, 0, 1) - drawn), sure.astype(float))
+    keep = _ramp(alpha, 0.80, 0.98)[..., None]
+    return alpha, np.where(band[..., None], own + keep * (photo - own), np.where(sure[..., None], photo, own))
 
 
-def _continue_ring(photo: Floats, hidden: NDArray[np.bool_]) -> Floats:
+def _continue_ring(photo: Floats, wall: Floats, hidden: NDArray[np.bool_]) -> Floats:
     """The torso without the head: hidden pixels mirror the helmet ring along its ellipse at the head's edges."""
     cx, cy, a, b, tilt = RING
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(float)
@@ -233,8 +250,9 @@ def _continue_ring(photo: Floats, hidden: NDArray[np.bool_]) -> Floats:
     mirror = np.stack([ndimage.map_coordinates(photo[..., k], coords, order=1, mode="nearest") for k in range(3)], -1)
     from_head = ndimage.map_coordinates(hidden.astype(float), coords, order=1) > 0
     cloth = _fill(photo, ~(hidden | (y < 165)) & (photo.max(axis=2) < 40), coarsest=32)  # black, inside of the ring
-    rim = (_ramp(radius, 0.74, 0.80) * ~from_head)[..., None]
-    return np.where(hidden[..., None], rim * mirror + (1 - rim) * cloth, photo)
+    plain = np.where((radius < 1)[..., None], cloth, wall)
+    rim = (_ramp(radius, 0.74, 0.80) * ~from_head * (radius < 1.15))[..., None]
+    return np.where(hidden[..., None], rim * mirror + (1 - rim) * plain, photo)
 
 
 def _ring_angle(x: float, y: float) -> float:
@@ -270,7 +288,7 @@ def make_texture(picture: Floats, alpha: Floats, origin: tuple[float, float]) ->
     """Premultiplied samples at half-pixel pitch."""
     colour = np.clip(_halve_pitch(_halve_pitch(picture, 0), 1), 0, 255)
     share = np.clip(_halve_pitch(_halve_pitch(alpha[..., None], 0), 1), 0, 1)
-    return Texture(np.concatenate((colour * share, share), -1).astype(np.float32), origin)
+    return Texture(np.ascontiguousarray(np.concatenate((colour * share, share), -1), np.float32), origin)
 
 
 def _halve_pitch(picture: Floats, axis: int) -> Floats:

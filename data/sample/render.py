@@ -94,11 +94,13 @@ class Stage:
         tx, ty = self._torso_back(wx, wy)
         rgba = layers.torso.sample(tx, ty)
         _over(picture, label, material, np.s_[:, :], rgba, TORSO, (tx, ty))
+        person = rgba[..., 3].copy()
 
         box = self._head_box()
         hx, hy = self._head_back(tx[box], ty[box])
         sx, sy, rgba, kind, inner = self._face(hx, hy)
         _over(picture, label, material, box, rgba, SKIN, (sx, sy))
+        person[box] = np.maximum(person[box], rgba[..., 3])
         for what in (EYE, TEETH, CAVITY):
             here = (kind == what) & (rgba[..., 3] > 0.5)
             label[box][here] = what
@@ -107,7 +109,7 @@ class Stage:
         if self.pose.hand is not None:
             mx, my = self._hand_back(wx, wy)
             shadow = hand().sample(mx - HAND_SHADOW[0], my - HAND_SHADOW[1])[..., 3]
-            picture *= (1 - 0.38 * ndimage.gaussian_filter(shadow, 5.0))[..., None]
+            picture *= (1 - 0.38 * person * ndimage.gaussian_filter(shadow, 5.0))[..., None]
             _over(picture, label, material, np.s_[:, :], hand().sample(mx, my), HAND, (mx, my))
         return Traced(picture * np.array(self.camera.gain, np.float32), label, material)
 
@@ -328,7 +330,7 @@ class Stage:
         lower_teeth = portrait().inner.sample(x * 0.9 + 0.1 * MOUTH_CENTRE[0], np.full_like(y, 146.3))[:, :3] * 0.62
         colour += (0.75 * low)[:, None] * (lower_teeth - colour)
 
-        edge = np.minimum(curve(model.LOWER_LIP, x) - 0.9, 148.6)
+        edge = np.minimum(curve(model.LOWER_LIP, x) + 0.1, 149.4)
         upper = _ramp(edge - y, -0.7, 0.7)
         teeth = portrait().inner.sample(x, y)[:, :3].astype(float)
         if gap < REST_GAP_PX:  # the upper lip comes down over them and takes the light

@@ -23,6 +23,10 @@ from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 Measure = Callable[[Clip, Clip, Collection[str]], dict[str, Score | MetricUnavailable]]
 
 
+VERSIONS: dict[str, str] = dict.fromkeys((metric.family for metric in METRICS.values()), "1")
+"""Version of each family's code and weights, part of every cached score's key: raise it when scores change."""
+
+
 @dataclass
 class Measured:
     """What came of the columns that were asked for: each is in `values` or in `missing`."""
@@ -80,7 +84,7 @@ def _measure_of(family: str) -> Measure:
         from rd.metrics import ffmpeg_filters
 
         return ffmpeg_filters.measure
-    if family in ("perceptual", "fid"):
+    if family == "perceptual":
         from rd.metrics import perceptual
 
         return perceptual.measure
@@ -88,4 +92,8 @@ def _measure_of(family: str) -> Measure:
         from rd.metrics import face
 
         return face.measure
+    if family == "fid":
+        from rd.metrics import fid
+
+        return fid.measure
     raise InputError(f"no module measures the metric family {family!r}")

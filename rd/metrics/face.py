@@ -17,11 +17,11 @@ What was measured on the source is kept for the last few clips, because every co
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -97,43 +97,309 @@ class Region:
 
 
 def measure(source: Clip, decoded: Clip, columns: Collection[str]) -> dict[str, Score | MetricUnavailable]:
-    """The face columns asked for; one whose weights are missing, or a clip without a face, gives MetricUnavailable."""
+    """The face columns asked for; one whose weights are missing comes back as its MetricUnavailable, and so do all of
+    them for a clip in which no face is found."""
     check_same_shape(source, decoded)
     results: dict[str, Score | MetricUnavailable] = {}
-    analysers: dict[str, Analyser] = {}
+    networks: dict[str, Network] = {}
     for column in [column for column in COLUMNS if column in columns]:
         try:
-            weights.find("yunet")  # first: without it nothing else matters
-            analysers[column] = _ANALYSERS[column]()
+            networks[column] = _build(column)
         except MetricUnavailable as reason:
             results[column] = reason
-    if not analysers:
+    if not networks:
         return results
-    detect = Detector(weights.find("yunet"))
-    kept = _remembered(source.sha256(), detect.path)
-    frames = {column: np.full(source.n_frames, np.nan) for column in analysers}
+    detector = _detector(weights.find("yunet"))
+    seen = _remembered(source.sha256(), detector)
+    frames = {column: np.full(source.n_frames, np.nan) for column in networks}
     for i in range(0, source.n_frames, FACE_STRIDE):
-        if i in kept.faces and kept.faces[i] is None:
+        _see(source, i, detector, set(networks.values()), seen)
+        if seen.faces[i] is None:
             continue
-        missing = [a for a in analysers.values() if (a, i) not in kept.states]
-        if i not in kept.faces or missing:
-            rgb = source.rgb(slice(i, i + 1))[0]
-            if i not in kept.faces:
-                kept.faces[i] = _largest(detect(rgb))
-            face = kept.faces[i]
-            if face is None:
-                continue
-            for analyser in missing:
-                kept.states.setdefault((analyser, i), analyser.source(rgb, face))
-        face = kept.faces[i]
-        assert face is not None
         rgb = decoded.rgb(slice(i, i + 1))[0]
-        for column, analyser in analysers.items():
-            state = kept.states[analyser, i]
-            frames[column][i] = _COMPARE[column](state, analyser.decoded(rgb, face, state, detect))
+        values = {}
+        for network in set(networks.values()):
+            where, _ = seen.features[network, i]
+            values[network] = network(rgb, network.follow(rgb, where))
+        for column, network in networks.items():
+            frames[column][i] = _score(column, seen.features[network, i][1], values[network])
     for column, scores in frames.items():
         if np.all(np.isnan(scores)):
-            results[column] = MetricUnavailable(f"no face found in any of {len(scores[::FACE_STRIDE])} source frames")
+            results[column] = MetricUnavailable(f"no face found in {len(scores[::FACE_STRIDE])} frames of the source")
         else:
             results[column] = Score.mean(scores)
     return results
+
+
+def _score(column: str, source: Array, decoded: Array) -> float:
+    """The score of one frame, from what the column's network says of the two pictures."""
+    if column == "csim":
+        return float(source @ decoded)
+    if column in ("akd", "nme"):
+        distance_px = float(np.linalg.norm(source - decoded, axis=1).mean())
+        left, right = OUTER_EYE_CORNERS
+        return distance_px if column == "akd" else distance_px / float(np.linalg.norm(source[left] - source[right]))
+    return float(np.abs(source - decoded).mean())
+
+
+# -- the source, seen once -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Seen:
+    """What the networks said of a source clip, by frame."""
+
+    faces: dict[int, Face | None] = field(default_factory=dict)
+    """None where the frame shows no face."""
+    features: dict[tuple[Network, int], tuple[Any, Array]] = field(default_factory=dict)
+    """By network and frame: where it looked, and what it said."""
+
+
+@lru_cache(maxsize=REMEMBERED_CLIPS)
+def _remembered(sha256: str, detector: Detector) -> _Seen:
+    return _Seen()  # filled by `_see`
+
+
+def _see(source: Clip, frame: int, detector: Detector, networks: set[Network], seen: _Seen) -> None:
+    """Fills in what `seen` lacks about one frame of the source."""
+    known = frame in seen.faces
+    if known and (seen.faces[frame] is None or all((network, frame) in seen.features for network in networks)):
+        return
+    rgb = source.rgb(slice(frame, frame + 1))[0]
+    if not known:
+        faces = detector(rgb)
+        seen.faces[frame] = max(faces, key=lambda face: face.box[2] * face.box[3]) if faces else None
+    face = seen.faces[frame]
+    if face is None:
+        return
+    for network in networks:
+        if (network, frame) not in seen.features:
+            where = network.where(rgb, face)
+            seen.features[network, frame] = where, network(rgb, where)
+
+
+# -- networks --------------------------------------------------------------------------------------------------------
+
+
+class Detector:
+    """YuNet (Wu et al. 2023), decoded as OpenCV's FaceDetectorYN does; that class cannot read the dynamic-size file."""
+
+    STRIDES = (8, 16, 32)
+
+    def __init__(self, path: Path) -> None:
+        self.session = _session(path)
+
+    def __call__(self, rgb: Picture) -> list[Face]:
+        """The faces of uint8 (H, W, 3) R'G'B', best first."""
+        pad_y, pad_x = (-rgb.shape[0] % 32, -rgb.shape[1] % 32)
+        bgr = np.pad(rgb, ((0, pad_y), (0, pad_x), (0, 0)))[:, :, ::-1].transpose(2, 0, 1)
+        wanted = [f"{kind}_{stride}" for stride in self.STRIDES for kind in ("cls", "obj", "bbox", "kps")]
+        outputs = self.session.run(wanted, {self.session.get_inputs()[0].name: bgr[None].astype(np.float32)})
+        scores, boxes, points = [], [], []
+        for k, stride in enumerate(self.STRIDES):
+            classified, objectness, box, keypoints = (out[0] for out in outputs[4 * k : 4 * k + 4])
+            columns = bgr.shape[2] // stride
+            cells = np.stack((np.arange(len(box)) % columns, np.arange(len(box)) // columns), 1)
+            size = np.exp(box[:, 2:]) * stride
+            scores.append(np.sqrt(np.clip(classified, 0, 1) * np.clip(objectness, 0, 1)).ravel())
+            boxes.append(np.concatenate(((cells + box[:, :2]) * stride - size / 2, size), 1))
+            points.append((keypoints.reshape(-1, 5, 2) + cells[:, None]) * stride)
+        score, box, five = np.concatenate(scores), np.concatenate(boxes), np.concatenate(points)
+        kept = cv2.dnn.NMSBoxes(box.tolist(), score.tolist(), DETECTOR_SCORE, DETECTOR_NMS)
+        return [Face(box[i].astype(np.float32), five[i].astype(np.float32)) for i in kept]
+
+
+Where = TypeVar("Where")
+
+
+class Network(Generic[Where]):
+    """Says something of the face in a picture: network(rgb, where) -> float32 array."""
+
+    def where(self, rgb: Picture, face: Face) -> Where:
+        """Which part of the source to look at."""
+        raise NotImplementedError
+
+    def follow(self, rgb: Picture, where: Where) -> Where:
+        """Which part of the decoded picture to look at: the same, unless a network knows better."""
+        return where
+
+    def __call__(self, rgb: Picture, where: Where) -> Array:
+        raise NotImplementedError
+
+
+class Identity(Network[Array]):
+    """MobileFaceNet: embedding of unit length, (128,), of a face aligned by five points (5, 2)."""
+
+    def __init__(self, path: Path, detector: Detector) -> None:
+        self.session, self.detector = _session(path), detector
+
+    def where(self, rgb: Picture, face: Face) -> Array:
+        return face.points
+
+    def follow(self, rgb: Picture, where: Array) -> Array:
+        """The five points of the decoded picture's face; the source's where there is none near them any more."""
+        eyes_px = float(np.linalg.norm(where[0] - where[1]))
+        found = [face.points for face in self.detector(rgb)]
+        near = [points for points in found if np.linalg.norm(points - where, axis=1).mean() < eyes_px]
+        return min(near, key=lambda points: float(np.linalg.norm(points - where)), default=where)
+
+    def __call__(self, rgb: Picture, where: Array) -> Array:
+        aligned = cv2.warpAffine(rgb, similarity(where, ALIGNED_POINTS), (112, 112), borderMode=cv2.BORDER_REPLICATE)
+        embedding = _run(self.session, aligned.transpose(2, 0, 1)[None].astype(np.float32))[0].ravel()
+        return embedding / np.linalg.norm(embedding)
+
+
+class Landmarks(Network[Region]):
+    """PFLD: 68 points (68, 2) in picture pixels."""
+
+    def __init__(self, path: Path) -> None:
+        self.session = _session(path)
+
+    def where(self, rgb: Picture, face: Face) -> Region:
+        return _around(face, 1.1)
+
+    def __call__(self, rgb: Picture, where: Region) -> Array:
+        crop = where.cut(rgb, 112).transpose(2, 0, 1)[None].astype(np.float32) / 255.0
+        return where.to_picture(_run(self.session, crop)[0].reshape(68, 2) * 112, 112)
+
+
+class HeadPose(Network[Region]):
+    """Two FSA-Nets, averaged: yaw, pitch, roll in degrees, (3,)."""
+
+    def __init__(self, first: Path, second: Path) -> None:
+        self.sessions = (_session(first), _session(second))
+
+    def where(self, rgb: Picture, face: Face) -> Region:
+        return _around(face, 1.2)
+
+    def __call__(self, rgb: Picture, where: Region) -> Array:
+        bgr = where.cut(rgb, 64)[:, :, ::-1].transpose(2, 0, 1)[None]
+        crop = (bgr.astype(np.float32) - 127.5) / 128.0
+        return np.mean([_run(session, crop)[0].ravel() for session in self.sessions], axis=0)
+
+
+class Expression(Network[Region]):
+    """MediaPipe's face mesh, iris and blendshape networks: 52 expression coefficients in [0, 1], (52,)."""
+
+    def __init__(self, mesh: Path, iris: Path, blendshapes: Path) -> None:
+        self.mesh_session, self.iris_session = _session(mesh), _session(iris)
+        self.blendshapes_session = _session(blendshapes)
+
+    def where(self, rgb: Picture, face: Face) -> Region:
+        """The mesh's own square around the face: cut once by the detector's box, and twice by the mesh's extent."""
+        (x0, y0), (x1, y1) = face.points[:2]
+        box = _around(face, 1.5)
+        region = Region(box.centre, box.side, float(np.arctan2(y1 - y0, x1 - x0)))
+        for _ in range(2):
+            region = _extent(self.mesh(rgb, region))
+        return region
+
+    def __call__(self, rgb: Picture, where: Region) -> Array:
+        mesh = self.mesh(rgb, where)
+        irises = [self.iris(rgb, mesh[list(corners)], mirrored=k == 1) for k, corners in enumerate(MESH_EYE_CORNERS)]
+        points = np.concatenate((mesh, *irises))[BLENDSHAPE_POINTS]
+        return _run(self.blendshapes_session, points[None])[0].ravel()
+
+    def mesh(self, rgb: Picture, region: Region) -> Array:
+        """468 points (468, 2) in picture pixels."""
+        crop = region.cut(rgb, 192)[None].astype(np.float32) / 255.0
+        points = next(out for out in _run(self.mesh_session, crop) if out.size == 468 * 3)
+        return region.to_picture(points.reshape(468, 3)[:, :2], 192)
+
+    def iris(self, rgb: Picture, corners: Array, mirrored: bool) -> Array:
+        """Five points (5, 2) in picture pixels; corners: (2, 2), the eye's, from the picture's left.
+
+        The network knows one side only: the other eye is mirrored.
+        """
+        dx, dy = corners[1] - corners[0]
+        middle = corners.mean(0)
+        region = Region((float(middle[0]), float(middle[1])), 2.3 * float(np.hypot(dx, dy)), float(np.arctan2(dy, dx)))
+        crop = region.cut(rgb, 64)
+        crop = crop[:, ::-1] if mirrored else crop
+        out = next(out for out in _run(self.iris_session, crop[None].astype(np.float32) / 255.0) if out.size == 5 * 3)
+        points = out.reshape(5, 3)[:, :2]
+        if mirrored:
+            points = np.stack((64 - points[:, 0], points[:, 1]), 1)
+        return region.to_picture(points, 64)
+
+
+# -- geometry --------------------------------------------------------------------------------------------------------
+
+
+def similarity(points: Array, onto: Array) -> Array:
+    """The rotation, scale and shift (2, 3) that takes points (N, 2) onto others with the least squared error."""
+    # As complex numbers z -> a z + b: ordinary linear least squares, no reflection possible.
+    z = points[:, 0].astype(np.float64) + 1j * points[:, 1]
+    w = onto[:, 0].astype(np.float64) + 1j * onto[:, 1]
+    a = np.vdot(z - z.mean(), w - w.mean()) / np.vdot(z - z.mean(), z - z.mean())
+    b = w.mean() - a * z.mean()
+    return np.array([(a.real, -a.imag, b.real), (a.imag, a.real, b.imag)], dtype=np.float32)
+
+
+def _around(face: Face, factor: float) -> Region:
+    """The upright square around a face's box, `factor` times its longer side."""
+    x, y, width, height = (float(value) for value in face.box)
+    return Region((x + width / 2, y + height / 2), factor * max(width, height))
+
+
+def _extent(mesh: Array) -> Region:
+    """The square around a mesh, 1.5 times its longer side, turned so that the eyes are level."""
+    low, high = mesh.min(0), mesh.max(0)
+    dx, dy = mesh[MESH_LEVEL[1]] - mesh[MESH_LEVEL[0]]
+    x, y = (low + high) / 2
+    return Region((float(x), float(y)), 1.5 * float((high - low).max()), float(np.arctan2(dy, dx)))
+
+
+# -- loading ---------------------------------------------------------------------------------------------------------
+
+
+def _build(column: str) -> Network:
+    """The network of a column; raises MetricUnavailable where its weights, or the detector's, are missing."""
+    detector = weights.find("yunet")
+    if column == "csim":
+        return _identity(weights.find("mobilefacenet"), detector)
+    if column in ("akd", "nme"):
+        return _landmarks(weights.find("pfld_68"))
+    if column == "pose_deg":
+        return _head_pose(weights.find("fsanet_1x1"), weights.find("fsanet_var"))
+    return _expression(weights.find("face_mesh"), weights.find("iris"), weights.find("blendshapes"))
+
+
+# Cached by path, not by name: another folder of weights is another network.
+
+
+@lru_cache(maxsize=1)
+def _detector(path: Path) -> Detector:
+    return Detector(path)
+
+
+@lru_cache(maxsize=1)
+def _identity(path: Path, detector: Path) -> Identity:
+    return Identity(path, _detector(detector))
+
+
+@lru_cache(maxsize=1)
+def _landmarks(path: Path) -> Landmarks:
+    return Landmarks(path)
+
+
+@lru_cache(maxsize=1)
+def _head_pose(first: Path, second: Path) -> HeadPose:
+    return HeadPose(first, second)
+
+
+@lru_cache(maxsize=1)
+def _expression(mesh: Path, iris: Path, blendshapes: Path) -> Expression:
+    return Expression(mesh, iris, blendshapes)
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the sweep's processes are its parallelism
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: onnxruntime.InferenceSession, value: Array) -> list[Array]:
+    """All outputs for a network's one input."""
+    return session.run(None, {session.get_inputs()[0].name: value})

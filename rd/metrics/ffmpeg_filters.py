@@ -35,8 +35,8 @@ from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 
 VMAF_MODEL = "vmaf_v0.6.1"
 SOURCE, DECODED, LOG = "source.yuv", "decoded.yuv", "scores"
-VMAF_MIN_SIDE = 17  # measured: libvmaf 3 crashes on smaller frames
-START_S, S_PER_MEGAPIXEL = 60, 1  # chosen: a time limit of about fifty times what either filter needs
+VMAF_MIN_SIDE = 17  # measured: libvmaf crashes on smaller frames
+START_S, S_PER_MEGAPIXEL = 60, 1  # chosen: a time limit of over ten times what either filter needs on one core
 
 
 def measure(source: Clip, decoded: Clip, columns: Collection[str]) -> dict[str, Score | MetricUnavailable]:

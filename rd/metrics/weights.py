@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from data.cli import run
-from data.download import download
 from data.errors import HdacError, InputError
 from rd.metrics.score import MetricUnavailable
 
@@ -205,6 +204,8 @@ def fetch(name: str) -> Path:
     path = cache_folder() / file.paths[0]
     if path.is_file():
         return path
+    from data.download import download  # with ssl and http behind it, and needed by hardly any run
+
     path.parent.mkdir(parents=True, exist_ok=True)
     unchecked = path.with_name(f"{path.name}.unchecked")  # `path` itself appears whole and checked, or not at all
     download(file.url, unchecked)

@@ -12,7 +12,7 @@ document.addEventListener("securitypolicyviolation", event => noteError(`blocked
 const MEAN = "mean";  // the choice "mean over sequences"; same word as in bd.csv
 const REGIME_LABELS = {"one-intra": "one intra", "short-gop": "short GOP"};
 const METHOD_LABELS = {pchip: "PCHIP", akima: "Akima", cubic: "cubic"};
-const COLOURS = 10, MARKERS = ["circle", "square", "up", "diamond", "down", "plus", "cross"];
+const COLOURS = 10, LAYER_COLOURS = 8, MARKERS = ["circle", "square", "up", "diamond", "down", "plus", "cross"];
 
 // -- page elements ---------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,12 @@ function ticks(low, high, log, count) {
   const first = Math.ceil(low / step - 1e-9);
   return Array.from({length: Math.floor(high / step + 1e-9) - first + 1}, (_, i) => (first + i) * step);
 }
-const tickLabel = value => String(Number(value.toPrecision(4))).replace("-", "−");
+/** [position, label] of ticks; the labels of a linear axis have equally many decimals. */
+function labelled(positions, log) {
+  const labels = positions.map(t => String(Number(t.toPrecision(4))));
+  const decimals = Math.max(0, ...labels.map(label => (label.split(".")[1] ?? "").length));
+  return positions.map((t, i) => [t, (log ? labels[i] : t.toFixed(decimals)).replace("-", "−")]);
+}
 
 /** The range of all values with a little air; logarithmic axes get theirs in the logarithm. */
 function extent(values, log) {
@@ -170,7 +175,7 @@ function extent(values, log) {
  * joins (all, if not given), those with a marker (none, if not given); `lines` is the text of a point's tip.
  * With the keyboard: the plot takes focus, left and right step along a curve, up and down change the curve.
  */
-function plot({title, curves, xLabel, yLabel, xLog = false, yLog = false, xRange, yRange, height = 0.54, thin = false}) {
+function plot({title, curves, xLabel, yLabel, xLog = false, yLog = false, xRange, yRange, height = 0.5, thin = false}) {
   const width = 640, tall = Math.round(width * height), left = 56, right = 10, top = 8, bottom = 40;
   const figure = el("figure", {class: thin ? "plot thin" : "plot"}, el("figcaption", {}, title));
   if (!curves.some(curve => curve.points.length)) {
@@ -181,13 +186,13 @@ function plot({title, curves, xLabel, yLabel, xLog = false, yLog = false, xRange
   const px = x => Math.round((left + scale(x, xRange, xLog) * (width - left - right)) * 10) / 10;
   const py = y => Math.round((tall - bottom - scale(y, yRange, yLog) * (tall - top - bottom)) * 10) / 10;
   const axes = svg("g", {"aria-hidden": "true"});
-  for (const t of ticks(...xRange, xLog, 7)) {
+  for (const [t, label] of labelled(ticks(...xRange, xLog, 7), xLog)) {
     axes.append(svg("line", {class: "grid", x1: px(t), x2: px(t), y1: top, y2: tall - bottom}),
-      svg("text", {x: px(t), y: tall - bottom + 16, "text-anchor": "middle"}, tickLabel(t)));
+      svg("text", {x: px(t), y: tall - bottom + 16, "text-anchor": "middle"}, label));
   }
-  for (const t of ticks(...yRange, yLog, 6)) {
+  for (const [t, label] of labelled(ticks(...yRange, yLog, 6), yLog)) {
     axes.append(svg("line", {class: "grid", x1: left, x2: width - right, y1: py(t), y2: py(t)}),
-      svg("text", {x: left - 7, y: py(t) + 4, "text-anchor": "end"}, tickLabel(t)));
+      svg("text", {x: left - 7, y: py(t) + 4, "text-anchor": "end"}, label));
   }
   axes.append(svg("text", {x: (left + width - right) / 2, y: tall - 4, "text-anchor": "middle"}, xLabel),
     svg("text", {transform: `translate(13 ${(top + tall - bottom) / 2}) rotate(-90)`, "text-anchor": "middle"}, yLabel));
@@ -261,14 +266,13 @@ function drawLead() {
   parts.push(`, ${data.regimes.map(regimeLabel).join(" and ") || "no regime"}: ${plural(coded.length, "rate point")}`);
   if (rates.length) parts.push(` from ${kbps(Math.min(...rates))} to ${kbps(Math.max(...rates))} kbps`);
   parts.push(". Every rate is the length of a bitstream that was decoded again before it was measured.");
+  const made = [run.finished ?? run.started, run.commit && `commit ${run.commit.slice(0, 10)}`].filter(Boolean).join(", ");
+  if (made) parts.push(` ${made}.`);
   byId("lead").append(...parts);
   if (failed) {
-    byId("lead").after(el("p", {class: "warning"}, `${plural(failed, "point")} failed and ${failed === 1 ? "is" : "are"} missing from every curve: see `,
-      el("a", {href: "#failures"}, "Failures"), "."));
+    byId("lead").append(" ", el("strong", {class: "warning"}, `${plural(failed, "point")} failed: see `, el("a", {href: "#failures"}, "Failures"), "."));
   }
-  const made = [run.finished ?? run.started, run.commit && `commit ${run.commit.slice(0, 10)}`].filter(Boolean).join(", ");
-  byId("nav").append(...[...document.querySelectorAll("section")].map(section => el("a", {href: `#${section.id}`}, section.dataset.nav)),
-    made ? el("span", {class: "muted"}, made) : "");
+  byId("nav").append(...[...document.querySelectorAll("section")].map(section => el("a", {href: `#${section.id}`}, section.dataset.nav)));
   document.addEventListener("click", event => {  // the address holds the state, so a jump must not change it
     const target = event.target.closest?.('a[href^="#"]');
     if (!target) return;
@@ -395,15 +399,18 @@ function drawBd() {
     const at = new Map(rows.map(row => [JSON.stringify([row.codec, row.sequence]), row]));
     const find = (codec, sequence) => at.get(JSON.stringify([codec, sequence]));
     parts.push(table(`${regimeLabel(regime)}: summary`,
-      [[["", text], "BD-rate, mean [%]", "95 % interval", "n/N", "overlap [%]", "BD-rate of mean curve [%]", `BD-${metric.label}${unit(metric)}`, ["note", text]]],
+      [[["", text], "BD-rate, mean [%]", "95 % interval", "n/N", "overlap [%]", "BD-rate of mean curve [%]", `BD-${metric.label}${unit(metric)}`]],
       codecs.map(codec => {
         const mean = find(codec, MEAN), curve = find(codec, "mean-curve");
         return {cells: [[codec, text], rateCell(mean),
           known(mean?.ci_low) ? `${signed(mean.ci_low, 1)} to ${signed(mean.ci_high, 1)}` : "–",
           mean ? `${mean.n}/${mean.n_total}` : "–", number(mean?.overlap, 0), rateCell(curve),
-          known(mean?.bd_quality) ? signed(mean.bd_quality, metric.decimals) : "N/A",
-          [[mean?.note, curve?.note && `mean curve: ${curve.note}`].filter(Boolean).join("; "), {class: "text note"}]]};
+          known(mean?.bd_quality) ? signed(mean.bd_quality, metric.decimals) : "N/A"]};
       }), {class: "bd-summary"}));
+    const notes = rows.filter(row => row.note && codecs.includes(row.codec)).map(row => `${row.codec}, ${row.sequence}: ${row.note}`);
+    if (notes.length) {
+      parts.push(el("details", {class: "note"}, el("summary", {}, plural(notes.length, "note")), el("ul", {}, ...notes.map(note => el("li", {}, note)))));
+    }
     parts.push(el("details", {open: data.sequences.length <= 12}, el("summary", {}, `${regimeLabel(regime)}: each sequence`),
       table(null, [[["", text], ...codecs]], data.sequences.map(sequence => ({cells: [[sequence, text], ...codecs.map(codec => {
         const row = find(codec, sequence), cell = rateCell(row);
@@ -468,7 +475,8 @@ function drawFrames() {
 }
 
 const layerLabel = layer => layer.replace(/_/g, " ");
-const layerKey = (layer, i) => el("span", {class: "key"}, el("i", {class: `c${i % COLOURS}`}), el("b", {}, layerLabel(layer)));
+const layerColour = i => `l${i % LAYER_COLOURS}`;
+const layerKey = (layer, i) => el("span", {class: "key"}, el("i", {class: layerColour(i)}), el("b", {}, layerLabel(layer)));
 
 function drawLedger() {
   const metric = metrics.get(state.metric), parts = [];
@@ -484,7 +492,7 @@ function drawLedger() {
       const bar = el("div", {class: "bar", "aria-hidden": "true"});
       for (const layer of layers) {
         if (!p[layer]) continue;
-        const part = el("span", {class: `c${data.layers.indexOf(layer) % COLOURS}`, title: `${layerLabel(layer.slice(6))}: ${integer(p[layer])} bytes`});
+        const part = el("span", {class: layerColour(data.layers.indexOf(layer)), title: `${layerLabel(layer.slice(6))}: ${integer(p[layer])} bytes`});
         part.style.flex = `${p[layer]} 0 0`;
         bar.append(part);
       }

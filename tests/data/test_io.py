@@ -244,7 +244,8 @@ def test_damage_that_the_decoder_conceals_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_frames_in_the_middle_are_refused(tmp_path: Path) -> None:
-    encode(tmp_path / "a.avi", make_clip(10), "mjpeg")
+    ffmpeg("-f", "lavfi", "-i", "testsrc=size=64x48:rate=25", "-frames:v", "10", "-c:v", "mjpeg", tmp_path / "a.avi")
+    assert read_clip(tmp_path / "a.avi").n_frames == 10
     data = (tmp_path / "a.avi").read_bytes()
     start = data.index(b"00dc", data.index(b"00dc", data.index(b"movi")) + 4)
     (size,) = struct.unpack("<I", data[start + 4 : start + 8])
@@ -374,7 +375,7 @@ def test_png_kinds_show_the_same_picture_as_in_ffmpeg(tmp_path: Path, kind: str)
 
 def test_16bit_png_is_rounded_to_the_nearest_level(tmp_path: Path) -> None:
     gray = np.array([[0, 128, 129, 257, 32768, 65407, 65535, 0]], np.uint16)
-    frame = av.VideoFrame.from_ndarray(gray.astype(">u2"), "gray16be")
+    frame = av.VideoFrame.from_ndarray(gray, "gray16be")
     with av.open(str(tmp_path / "a.png"), "w", format="image2", options={"update": "1"}) as container:
         stream: Any = container.add_stream("png", rate=25)
         stream.width, stream.height, stream.pix_fmt = 8, 1, "gray16be"

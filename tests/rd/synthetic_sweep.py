@@ -36,56 +36,77 @@ def write_sweep(
     failed: error message of one additional, failed point.
     """
     rng = np.random.default_rng(5)
-    rows, frames = [], []
+    rows: list[dict[str, object]] = []
+    frames = []
     for s, sequence in enumerate(sequences):
-        harder = 1 + 0.25 * s
         for codec in codecs:
             for regime in regimes:
-                costlier = (1.0 if regime == "one-intra" else 1.25) * rng.uniform(0.9, 1.1)
+                costlier = (1 + 0.25 * s) * (1.0 if regime == "one-intra" else 1.25) * rng.uniform(0.9, 1.1)
                 for point, (rate, psnr) in enumerate(CODECS[codec]):
-                    size = round(rate * harder * costlier * 1000 / 8 * n_frames / 25)
-                    intra, header, sets = size // 4, 20, 73
-                    layers = {"header": header, "parameter_sets": sets, "intra": intra, "inter": size - intra - header - sets}
-                    scores = {
-                        "psnr_y": psnr - 0.5 * s,
-                        "ms_ssim_y": 1 - 10 ** (-(psnr - s) / 20),
-                        "vmaf": 3.2 * psnr - 50 - s,
-                        "lpips": 0.9 * 10 ** (-psnr / 30) + 0.01 * s,
-                    }
-                    rows.append(
-                        {"sequence": sequence, "codec": codec, "regime": regime, "point": point}
-                        | {"setting": f"{codec} QP {51 - 4 * point}", "settings": f"Codec(qp={51 - 4 * point})"}
-                        | {"n_frames": n_frames, "width": 256, "height": 256, "fps": "25", "bytes": size}
-                        | {f"bytes_{layer}": value for layer, value in layers.items()}
-                        | {"kbps": size * 8 / 1000 / (n_frames / 25), "bpp": size * 8 / n_frames / 256**2, **scores}
-                        | {"encode_s": 2.0 + s + point, "decode_s": 0.05 + 0.01 * point, "key": "0" * 8, "status": "ok", "error": ""}
-                    )
-                    wobble = rng.normal(0, 0.4, n_frames)
+                    key = {"sequence": sequence, "codec": codec, "regime": regime, "point": point}
+                    scores = _scores(psnr, s)
+                    size = round(rate * costlier * 1000 / 8 * n_frames / 25)
+                    rows.append(key | _row(codec, point, size, n_frames) | scores)
+                    wobble = rng.normal(0, 0.01, n_frames)
+                    later = rng.poisson(size * 0.7 / n_frames, n_frames - 1)
                     frames.append(
-                        pd.DataFrame({"sequence": sequence, "codec": codec, "regime": regime, "point": point, "frame": range(n_frames)})
-                        .assign(bytes=np.where(np.arange(n_frames) == 0, intra, np.maximum(8, rng.poisson(size * 0.7 / n_frames, n_frames))))
-                        .assign(**{m: v + wobble * (0.01 if v < 2 else 1) for m, v in scores.items()})
+                        pd.DataFrame({**key, "frame": range(n_frames), "bytes": [size // 4, *later]}).assign(
+                            **{metric: value * (1 + wobble) for metric, value in scores.items()}
+                        )
                     )
     points = pd.DataFrame(rows)
     if failed:
         broken = {k: points.iloc[0][k] for k in ("sequence", "codec", "regime", "setting", "fps")}
-        points = pd.concat([points, pd.DataFrame([broken | {"point": 99, "status": "failed", "error": failed}])], ignore_index=True)
+        broken |= {"point": 99, "status": "failed", "error": failed}
+        points = pd.concat([points, pd.DataFrame([broken])], ignore_index=True)
     folder.mkdir(parents=True, exist_ok=True)
     points.to_csv(folder / "points.csv", index=False)
     pd.concat(frames).to_parquet(folder / "frames.parquet")
 
-    metrics = ["psnr_y", "ms_ssim_y", "vmaf", "lpips"]
     if len(codecs) > 1:
-        anchors = codecs[:2]
-        tables = [bd_table(points, anchor, metrics, methods=("pchip", "akima", "cubic")) for anchor in anchors]
+        tables = [bd_table(points, anchor, ["psnr_y", "lpips"], methods=("pchip", "akima")) for anchor in codecs[:2]]
         pd.concat(tables).to_csv(folder / "bd.csv", index=False)
-    (folder / "run.json").write_text(json.dumps(_provenance(sequences, codecs, metrics, n_frames)))
+    (folder / "run.json").write_text(json.dumps(_provenance(sequences, codecs, n_frames)))
     if dumps:
         _write_dumps(folder / "dumps", sequences[0], regimes[0], codecs, rng)
     return points
 
 
-def _provenance(sequences: Sequence[str], codecs: Sequence[str], metrics: list[str], n_frames: int) -> dict[str, object]:
+def _scores(psnr: float, harder: int) -> dict[str, float]:
+    return {
+        "psnr_y": psnr - 0.5 * harder,
+        "ms_ssim_y": 1 - 10 ** (-(psnr - harder) / 20),
+        "vmaf": 3.2 * psnr - 50 - harder,
+        "lpips": 0.9 * 10 ** (-psnr / 30) + 0.01 * harder,
+    }
+
+
+def _row(codec: str, point: int, size: int, n_frames: int) -> dict[str, object]:
+    """Columns of a coded point of `size` bytes; its layers sum to them."""
+    layers = {"header": 20, "parameter_sets": 73, "intra": size // 4}
+    layers["inter"] = size - sum(layers.values())
+    return {
+        "setting": f"{codec} QP {51 - 4 * point}",
+        "settings": f"Codec(qp={51 - 4 * point})",
+        "n_frames": n_frames,
+        "width": 256,
+        "height": 256,
+        "fps": "25",
+        "bytes": size,
+        **{f"bytes_{layer}": layers[layer] for layer in LAYERS},
+        "kbps": size * 8 / 1000 / (n_frames / 25),
+        "bpp": size * 8 / n_frames / 256**2,
+        "encode_s": 2.0 + point,
+        "decode_s": 0.05 + 0.01 * point,
+        "key": "0" * 8,
+        "status": "ok",
+        "error": "",
+    }
+
+
+def _provenance(sequences: Sequence[str], codecs: Sequence[str], n_frames: int) -> dict[str, object]:
+    size = {"n_frames": n_frames, "width": 256, "height": 256, "fps": "25"}
+    commands = [f"encode --qp {qp}" for qp in (51, 43)]
     return {
         "command": ["rd-sweep", "--sequences", *sequences, "--codecs", *codecs, "--out", "runs/demo"],
         "commit": "0123456789abcdef0123456789abcdef01234567",
@@ -94,11 +115,14 @@ def _provenance(sequences: Sequence[str], codecs: Sequence[str], metrics: list[s
         "versions": {"python": "3.11.2", "av": "18.1.0", "x265": "4.2+1", "libvvenc": "1.15.0"},
         "machine": {"cpu": "some CPU", "cores": 2, "memory_gb": 8},
         "sequences": [
-            {"name": name, "source": f"clips/{name}.mp4", "n_frames": n_frames, "width": 256, "height": 256, "fps": "25", "sha256": f"{i:064x}"}
+            {"name": name, "source": f"clips/{name}.mp4", **size, "sha256": f"{i:064x}"}
             for i, name in enumerate(sequences)
         ],
-        "codecs": {c: {"description": f"{c}, low delay", "commands": [f"encode-{c} --qp {q}" for q in (51, 43)]} for c in codecs},
-        "metrics": {"computed": metrics, "not_computed": {"fid": "the Inception weights are not here"}},
+        "codecs": {codec: {"description": f"{codec}, low delay", "commands": commands} for codec in codecs},
+        "metrics": {
+            "computed": ["psnr_y", "ms_ssim_y", "vmaf", "lpips"],
+            "not_computed": {"fid": "the Inception weights are not here"},
+        },
     }
 
 
@@ -106,6 +130,13 @@ def _write_dumps(folder: Path, sequence: str, regime: str, codecs: Sequence[str]
     folder.mkdir()
     Image.fromarray(rng.integers(0, 256, (60, 160, 3), dtype=np.uint8)).save(folder / "strip 1.png")
     (folder / "clip.mp4").write_bytes(b"\0" * 100)
-    entry = {"sequence": sequence, "regime": regime, "target_kbps": 10, "strip": "strip 1.png", "video": "clip.mp4", "frames": [0, 20]}
-    entry["codecs"] = [{"codec": c, "kbps": 10.1, "setting": f"{c} QP 43", "psnr_y": 33.2} for c in codecs]
+    entry = {
+        "sequence": sequence,
+        "regime": regime,
+        "target_kbps": 10,
+        "frames": [0, 20],
+        "strip": "strip 1.png",
+        "video": "clip.mp4",
+        "codecs": [{"codec": c, "kbps": 10.1, "setting": f"{c} QP 43", "psnr_y": 33.2} for c in codecs],
+    }
     (folder / "index.json").write_text(json.dumps([entry]))

@@ -20,7 +20,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from data.clip import Clip, Colour
 from data.errors import InputError
-from rd.metrics import Measured, compute, fidelity, psnr_y_only
+from rd.metrics import Measured, compute, ffmpeg_filters, fidelity, psnr_y_only
 from rd.metrics.ffmpeg_filters import vmaf_command, xpsnr_command
 from rd.metrics.score import MetricUnavailable, Score
 
@@ -391,6 +391,17 @@ def test_an_ffmpeg_that_fails_is_a_reason_and_not_a_score(
     measured = compute(source, source, ["vmaf", "psnr_y"])
     assert reason in measured.missing["vmaf"]
     assert list(measured.values) == ["psnr_y"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for ffmpeg is a shell script")
+def test_an_ffmpeg_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "ffmpeg"
+    tool.write_text("#!/bin/sh\nexec sleep 60\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tool))
+    monkeypatch.setattr(ffmpeg_filters, "START_S", 0.2)
+    source = flat(2, 48, 48, 9)
+    assert "stopped after" in compute(source, source, ["xpsnr_y"]).missing["xpsnr_y"]
 
 
 # -- the dispatcher --------------------------------------------------------------------------------------------------

@@ -1,0 +1,41 @@
+# `make demo` and `make test` do all of their set-up: a virtual environment in .venv, the package in it, then the work.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Any torch of 2.2 or newer serves; a machine without a GPU is best served by a CPU build: make TORCH=/path/to/wheel demo
+TORCH ?= torch==2.13.0
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo test check install bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/rd-sweep --sequences sample --frames 75 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -n $(JOBS)
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.bench.bench_metrics --out results/bench/metrics.json
+	$(BIN)/python -m tests.bench.bench_sweep --out results/bench/sweep.json
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: nothing that comes later then draws in another build of it
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

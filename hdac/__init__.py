@@ -1,0 +1,1 @@
+"""Codecs for talking heads, every system of the tables behind one decoder."""
