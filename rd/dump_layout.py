@@ -58,7 +58,9 @@ def strip(
         raise InputError(f"{len(frame_numbers)} frame numbers for {len(source)} frames")
     for label, frames in rows:
         if frames.shape != source.shape or frames.dtype != np.uint8:
-            raise InputError(f"frames of {label!r} are {frames.dtype} {frames.shape}, those of the source {source.shape}")
+            raise InputError(
+                f"frames of {label!r} are {frames.dtype} {frames.shape}, those of the source {source.shape}"
+            )
 
     errors = [np.abs(_luma(frames) - _luma(source)) for _, frames in rows]
     if error_peak is None:
@@ -164,7 +166,9 @@ def _encode(frames: Iterable[Plane], fps: Fraction, path: Path, crf: int) -> Non
         for frame in frames:
             if stream is None:
                 if frame.ndim != 3 or frame.shape[0] % 2 or frame.shape[1] % 2:
-                    raise InputError(f"video frames have an even height and width and three channels, got {frame.shape}")
+                    raise InputError(
+                        f"video frames have an even height and width and three channels, got {frame.shape}"
+                    )
                 stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "medium"})
                 stream.height, stream.width = frame.shape[:2]
                 stream.pix_fmt = "yuv420p"
@@ -230,7 +234,7 @@ def _draw_legend(page: Image.Image, left: int, top: int, width: int, height: int
     for text, x, anchor in (
         ("0", left, "la"),
         (str(peak // 2), left + width // 2, "ma"),
-        (f"≥ {peak}", left + width, "ra"),
+        (f"{peak}+", left + width, "ra"),
     ):
         draw.text((x, top + bar + 3), text, INK, _font(), anchor=anchor)
 
@@ -246,7 +250,7 @@ def _wrap(text: str, width: int) -> list[str]:
         line = ""
         for word in paragraph.split():
             while font.getlength(word) > width and len(word) > 1:
-                word = word[:-2] + "…"
+                word = word[:-1]
             joined = f"{line} {word}".strip()
             if line and font.getlength(joined) > width:
                 lines.append(line)

@@ -13,7 +13,7 @@ from rd.table import read_points, scored, write_table
 PREFERRED_ANCHOR = "hevc"
 
 
-def finish(out: Path, anchor: str | None, cache: Path, dumps: bool, report: bool, plugins: tuple[str, ...] = ()) -> None:
+def finish(out: Path, anchor: str | None, cache: Path, dumps: bool, report: bool) -> None:
     """Writes bd.csv, plots/, dumps/ and report.html into `out`, and prints the BD table.
 
     anchor:  codec that the others are compared with; by default `hevc`, or else the first codec of the table.
@@ -37,7 +37,7 @@ def finish(out: Path, anchor: str | None, cache: Path, dumps: bool, report: bool
 
         plot.write_plots(points, out / "plots", select_metrics(points, None), anchor=anchor)
         if dumps:
-            dump.write_dumps(out, cache, plugins=plugins)
+            dump.write_dumps(out, cache)
         page = write_report(out)
     if len(codecs) > 1:
         shown = table[(table["method"] == methods[0]) & table["metric"].isin(select_metrics(points, None))]

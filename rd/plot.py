@@ -366,6 +366,43 @@ def _legend(figure: Figure, panels: Sequence[_Panel]) -> None:
     )
 
 
+def write_plots(
+    points: pd.DataFrame,
+    out: Path,
+    metrics: Sequence[str],
+    sequences: Sequence[str] | None = None,
+    regimes: Sequence[str] | None = None,
+    codecs: Sequence[str] | None = None,
+    anchor: str = "hevc",
+    log_rate: bool = True,
+    formats: Sequence[str] = FORMATS,
+) -> list[Path]:
+    """Every plot of a sweep: the mean over sequences, the rate against the anchor, each sequence. Returns the files.
+
+    points:  rows with status "ok"; published mean curves may be among them.
+    metrics: columns that have values.
+    sequences: those that get a plot of their own; by default all.
+    """
+    if sequences is None:
+        sequences = [name for name in dict.fromkeys(points["sequence"]) if name != MEAN_CURVE]
+    written = []
+    for metric in metrics:
+        figure = rd_figure(points, metric, None, regimes, codecs, log_rate)
+        written += save_figure(figure, out / "mean" / metric, formats)
+        if anchor in set(points["codec"]) and points["codec"].nunique() > 1:
+            try:
+                figure = difference_figure(points, metric, anchor, None, regimes, codecs)
+            except InputError as error:
+                print(f"no difference plot: {error}")
+            else:
+                written += save_figure(figure, out / "mean" / f"{metric}-difference", formats)
+        for sequence in sequences:
+            if points.loc[points["sequence"] == sequence, metric].notna().any():
+                figure = rd_figure(points, metric, sequence, regimes, codecs, log_rate)
+                written += save_figure(figure, out / "sequences" / file_stem(sequence) / metric, formats)
+    return written
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -407,21 +444,7 @@ def _run(args: argparse.Namespace) -> None:
     base = args.points if args.points.is_dir() else args.points.parent
     out = args.out or base / "plots"
 
-    written = []
-    for metric in metrics:
-        figure = rd_figure(shown, metric, None, args.regime, codecs, not args.linear_rate)
-        written += save_figure(figure, out / "mean" / metric, args.format)
-        if args.anchor in set(points["codec"]) and points["codec"].nunique() > 1:
-            try:
-                figure = difference_figure(shown, metric, args.anchor, None, args.regime, codecs)
-            except InputError as error:
-                print(f"no difference plot: {error}")
-            else:
-                written += save_figure(figure, out / "mean" / f"{metric}-difference", args.format)
-        for sequence in sequences:
-            if points.loc[points["sequence"] == sequence, metric].notna().any():
-                figure = rd_figure(shown, metric, sequence, args.regime, codecs, not args.linear_rate)
-                written += save_figure(figure, out / "sequences" / file_stem(sequence) / metric, args.format)
+    written = write_plots(shown, out, metrics, sequences, args.regime, codecs, args.anchor, not args.linear_rate, args.format)
     print(f"{len(written)} plots written to {out}")
 
 

@@ -373,10 +373,10 @@ def _picture(path: Path, most_bytes: int) -> tuple[str, bool]:
     while True:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         buffer = io.BytesIO()
-        picture.resize(size, Image.Resampling.LANCZOS).save(buffer, "WEBP", quality=88, method=4)
+        picture.resize(size, Image.Resampling.BOX).save(buffer, "WEBP", quality=85, method=1)
         if buffer.tell() <= most_bytes or min(size) == 1:
             return _data_uri("image/webp", buffer.getvalue()), True
-        scale *= 0.8
+        scale *= min(0.95, 0.97 * math.sqrt(most_bytes / buffer.tell()))  # bytes go roughly with the area
 
 
 def _data_uri(kind: str, data: bytes) -> str:

@@ -74,6 +74,8 @@ class Settings:
     out: Path
     cache: Path
     columns: tuple[str, ...]
+    sequence_arguments: tuple[str, ...] = ()
+    frames: int | None = None
     regimes: tuple[Regime, ...] = REGIMES
     points: int = DEFAULT_POINTS
     max_kbps: float | None = None
@@ -461,6 +463,9 @@ def run_facts(
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": provenance.versions(),
         "machine": provenance.machine(),
+        "sequence_arguments": list(settings.sequence_arguments),
+        "frames": settings.frames,
+        "plugins": list(settings.plugins),
         "regimes": list(settings.regimes),
         "points": settings.points,
         "max_kbps": settings.max_kbps,
@@ -534,6 +539,8 @@ def _main(argv: list[str]) -> int:
         out=args.out,
         cache=args.cache or args.out / "cache",
         columns=tuple(expand_metrics(_names(args.metrics))),
+        sequence_arguments=tuple(args.sequences),
+        frames=args.frames,
         regimes=REGIMES if args.regime == "both" else (args.regime,),
         points=args.points,
         max_kbps=args.max_kbps,
@@ -543,7 +550,7 @@ def _main(argv: list[str]) -> int:
         plugins=tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in args.plugin),
         force=args.force,
     )
-    sequences = resolve(args.sequences, frames=args.frames)
+    sequences = resolve(settings.sequence_arguments, frames=settings.frames)
     if args.dry_run:
         return _dry_run(sequences, chosen, settings)
     curves = sweep(sequences, chosen, settings, argv, missing)

@@ -111,7 +111,13 @@ class Pose:
 SCENARIOS: dict[str, Scenario] = {
     s.name: s
     for s in (
-        Scenario("talk-still", "a calm talker in front of a still background", 100, 1),
+        Scenario(
+            "talk-still",
+            "a calm talker in front of a still background",
+            100,
+            1,
+            (Shot(turn_degrees=2.5, move_px=2.0, sway_px=1.0, zoom=0.006),),
+        ),
         Scenario(
             "talk-motion",
             "large turns, nods and shifts of the head",

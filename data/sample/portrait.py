@@ -43,6 +43,7 @@ TORSO_OUTLINE = (
     (221, 156.7), (236, 163), (251, 171), (268, 182), (282, 196), (292, 209), (299, 222), (302, 235), (315, 242), (328, 250),
     (340, 261), (350, 275), (356, 290), (360, 308), (364, 345), (366, 600),
 )  # fmt: skip
+NECK = (172.0, 226.0)  # y: above, points move with the head, below with the torso
 EARS = (((166, 116), (172, 128), (180, 130), (186, 122)), ((266, 122), (267, 134), (272, 133), (279, 122)))
 RING = (212.9, 212.4, 96.1, 54.6, 25.5)  # helmet ring, outer edge: centre x, y, semi-axes, degrees from x towards y
 
@@ -82,8 +83,6 @@ class Portrait:
     """Eyeballs and upper teeth, continued behind lids and lips."""
     depth: Floats
     """(SIZE, SIZE): height of the head towards the camera, px, 0 at the hair's outline, about 80 at the tip of the nose."""
-    attachment: Floats
-    """(SIZE, SIZE): 1 where the head layer moves with the head, 0 where with the torso (collar), smooth in the neck."""
 
 
 # -- facial curves: y over x, from corner to corner ---------------------------------------------------------------------
@@ -144,8 +143,8 @@ def portrait() -> Portrait:
     head_alpha, head_colour = _matte(photo, _head_region(photo, wall, head_inside), reach=2)
     # towards the collar, black lies on black: any soft edge will do
     y = np.arange(SIZE, dtype=float)[:, None]
-    collar = ndimage.gaussian_filter(head_inside.astype(float), 2.5) * _ramp(-y, -234, -220)
-    head_alpha += _ramp(y, 180, 188) * (collar - head_alpha)
+    collar = ndimage.gaussian_filter(head_inside.astype(float), 2.5) * ramp(-y, -234, -220)
+    head_alpha += ramp(y, 180, 188) * (collar - head_alpha)
     headless = _continue_ring(photo, wall, ndimage.binary_dilation(head_alpha > 0.02, iterations=2))
     torso_alpha, torso_colour = _matte(headless, torso_inside, reach=3)
 
@@ -167,7 +166,6 @@ def portrait() -> Portrait:
         head=make_texture(skin, head_alpha, (0, 0)),
         inner=make_texture(inner, np.ones((SIZE, SIZE)), (0, 0)),
         depth=_depth(),
-        attachment=_attachment(),
     )
 
 
@@ -193,7 +191,7 @@ def _fill(picture: Floats, known: NDArray[np.bool_], coarsest: float = 64) -> Fl
     return np.where(known[..., None], picture, filled)
 
 
-def _ramp(value: Floats, low: float, high: float) -> Floats:
+def ramp(value: Floats, low: float, high: float) -> Floats:
     """Smoothstep: 0 below `low`, 1 above `high`."""
     s = np.clip((value - low) / (high - low), 0, 1)
     return s * s * (3 - 2 * s)
@@ -227,10 +225,10 @@ def _matte(photo: Floats, region: NDArray[np.bool_], reach: int) -> tuple[Floats
     across = own - behind
     share = ((photo - behind) * across).sum(axis=2) / np.maximum((across**2).sum(axis=2), 1e-9)
     # where both sides look alike the outline itself decides
-    clear = _ramp(np.abs(across).max(axis=2), 15, 45)
+    clear = ramp(np.abs(across).max(axis=2), 15, 45)
     drawn = np.clip(ndimage.gaussian_filter(region.astype(float), 0.8), 0, 1)
     alpha = np.where(band, drawn + clear * (np.clip(share, 0, 1) - drawn), sure.astype(float))
-    keep = _ramp(alpha, 0.80, 0.98)[..., None]
+    keep = ramp(alpha, 0.80, 0.98)[..., None]
     return alpha, np.where(band[..., None], own + keep * (photo - own), np.where(sure[..., None], photo, own))
 
 
@@ -251,7 +249,7 @@ def _continue_ring(photo: Floats, wall: Floats, hidden: NDArray[np.bool_]) -> Fl
     from_head = ndimage.map_coordinates(hidden.astype(float), coords, order=1) > 0
     cloth = _fill(photo, ~(hidden | (y < 165)) & (photo.max(axis=2) < 40), coarsest=32)  # black, inside of the ring
     plain = np.where((radius < 1)[..., None], cloth, wall)
-    rim = (_ramp(radius, 0.74, 0.80) * ~from_head * (radius < 1.15))[..., None]
+    rim = (ramp(radius, 0.74, 0.80) * ~from_head * (radius < 1.15))[..., None]
     return np.where(hidden[..., None], rim * mirror + (1 - rim) * plain, photo)
 
 
@@ -277,11 +275,6 @@ def _depth() -> Floats:
     z += bump(5, 222, 146, 16, 9) + bump(12, 221, 166, 20, 13) + bump(3, 224, 90, 26, 6)
     z -= bump(5, 203, 101, 9, 6) + bump(5, 247, 103, 9, 6)
     return ndimage.gaussian_filter(z, 2.0)
-
-
-def _attachment() -> Floats:
-    y = np.arange(SIZE, dtype=float)[:, None]
-    return np.broadcast_to(1 - _ramp(y, 172, 226), (SIZE, SIZE)).copy()
 
 
 def make_texture(picture: Floats, alpha: Floats, origin: tuple[float, float]) -> Texture:

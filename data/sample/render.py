@@ -26,7 +26,7 @@ from scipy import ndimage
 from data.sample import portrait as model
 from data.sample.hand import hand
 from data.sample.motion import REST_GAP_PX, Camera, Pose
-from data.sample.portrait import curve, portrait
+from data.sample.portrait import curve, portrait, ramp
 
 Floats = NDArray[np.float64]
 
@@ -188,11 +188,11 @@ class Stage:
 
     def _head_forward(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         r = self._rotation
-        depth, attached = _look_up(portrait().depth, x, y), _look_up(portrait().attachment, x, y)
+        depth = _look_up(portrait().depth, x, y)
+        attached = 1 - ramp(y, *model.NECK)
         px, py, pz = x - PIVOT[0], y - PIVOT[1], depth - PIVOT[2]
         hx = PIVOT[0] + r[0, 0] * px + r[0, 1] * py + r[0, 2] * pz + self.pose.shift[0]
         hy = PIVOT[1] + r[1, 0] * px + r[1, 1] * py + r[1, 2] * pz + self.pose.shift[1]
-        # a rigid head at rest depth: without this, nodding would carry the whole picture along with its mean depth
         return x + attached * (hx - x), y + attached * (hy - y)
 
     def _head_back(self, ux: Floats, uy: Floats) -> tuple[Floats, Floats]:
@@ -292,14 +292,14 @@ class Stage:
         cover = _between(y, at[:, 4], at[:, 5], at[:, 5] - at[:, 4])
         shown = np.flatnonzero(cover > 0)
         gx, gy = x0[shown] - self.pose.gaze[0], y[shown] - self.pose.gaze[1]
-        shade = 1 - 0.45 * self.pose.blink * _ramp(at[shown, 4] + 3 - y[shown], 0, 3)  # of the lid
+        shade = 1 - 0.45 * self.pose.blink * ramp(at[shown, 4] + 3 - y[shown], 0, 3)  # of the lid
         _blend(colours, shown, cover[shown], layers.inner.sample(gx, gy)[:, :3] * shade[:, None].astype(np.float32))
         seen = shown[cover[shown] > 0.5]
         kinds[seen] = EYE
         materials[seen] = np.stack((gx, gy), -1)[cover[shown] > 0.5]
         if self.pose.blink > 0:  # the lashes gather to a line on closed lids
             wide = _columns_at(x, (rest[:, 5] - rest[:, 4])[:, None])[:, 0]
-            line = np.exp(-0.5 * ((y - at[:, 5] + 0.5) / 0.85) ** 2) * _ramp(wide, 0.8, 4.5)
+            line = np.exp(-0.5 * ((y - at[:, 5] + 0.5) / 0.85) ** 2) * ramp(wide, 0.8, 4.5)
             shown = np.flatnonzero(line > 0.02)
             _blend(colours, shown, 0.72 * self.pose.blink**2 * line[shown], np.array(LASHES, np.float32))
         # mouth: upper teeth fixed to the skull, the dark below them, tongue, lower teeth with the jaw
@@ -322,20 +322,20 @@ class Stage:
         centre = np.clip(1 - u * u, 0, 1)
         depth = np.clip((y - top) / np.maximum(bottom - top, 1.0), 0, 1)
         dark, tongue = np.array((44.0, 18.0, 16.0)), np.array((138.0, 74.0, 70.0))
-        share = _ramp(depth, 0.45, 0.95) * _ramp(np.full_like(x, gap), 5.5, 10) * centre * 0.8
+        share = ramp(depth, 0.45, 0.95) * ramp(np.full_like(x, gap), 5.5, 10) * centre * 0.8
         colour = dark + share[:, None] * (tongue - dark)
 
         rise = bottom - y  # lower teeth show just above the lower lip in a wide open mouth
-        low = _ramp(rise, -0.5, 0.8) * _ramp(-rise, -3.6, -2.2) * _ramp(np.full_like(x, gap), 7.5, 11) * _ramp(centre, 0.55, 0.9)
+        low = ramp(rise, -0.5, 0.8) * ramp(-rise, -3.6, -2.2) * ramp(np.full_like(x, gap), 7.5, 11) * ramp(centre, 0.55, 0.9)
         lower_teeth = portrait().inner.sample(x * 0.9 + 0.1 * MOUTH_CENTRE[0], np.full_like(y, 146.3))[:, :3] * 0.62
         colour += (0.75 * low)[:, None] * (lower_teeth - colour)
 
         edge = np.minimum(curve(model.LOWER_LIP, x) + 0.1, 149.4)
-        upper = _ramp(edge - y, -0.7, 0.7)
+        upper = ramp(edge - y, -0.7, 0.7)
         teeth = portrait().inner.sample(x, y)[:, :3].astype(float)
         if gap < REST_GAP_PX:  # the upper lip comes down over them and takes the light
-            open_ = float(_ramp(np.array(gap), 1.0, 3.8))
-            lit = open_ * (0.55 + 0.45 * _ramp(y - top, -0.5, 2.5))
+            open_ = float(ramp(np.array(gap), 1.0, 3.8))
+            lit = open_ * (0.55 + 0.45 * ramp(y - top, -0.5, 2.5))
             teeth = np.array(LIP_LINE) + lit[:, None] * (teeth - np.array(LIP_LINE))
             colour = np.array(LIP_LINE) + open_ * (colour - np.array(LIP_LINE))
         colour += upper[:, None] * (teeth - colour)
@@ -367,11 +367,6 @@ def _by_columns(x: Floats, y: Floats, source: Floats, target: Floats) -> Floats:
 def _between(y: Floats, top: Floats, bottom: Floats, height: Floats) -> Floats:
     """Soft cover of an opening: 1 inside, 0 outside, 1.2 px wide edges, vanishing with the opening's height."""
     return np.clip(np.minimum(y - top, bottom - y) / 1.2 + 0.5, 0, 1) * np.clip(height / 0.8, 0, 1)
-
-
-def _ramp(value: Floats, low: float, high: float) -> Floats:
-    s = np.clip((value - low) / (high - low), 0, 1)
-    return s * s * (3 - 2 * s)
 
 
 def _look_up(grid: Floats, x: Floats, y: Floats) -> Floats:

@@ -7,10 +7,11 @@
     pose_deg  two FSA-Nets, averaged         mean absolute error of yaw, pitch and roll, in degrees
     expr      face mesh, iris, blendshapes   mean absolute error of 52 ARKit expression coefficients
 
-Every `FACE_STRIDE`-th frame is scored, from frame 0 on; the others are NaN, and so are frames in which the source shows
-no face. Where the source shows several, the largest counts. Both pictures are cut at the *source's* face box (and
-mesh region), so that the detector's jitter does not count and equal pictures score exactly 0. Identity is different: the
-decoded face is aligned by its own five points, or by the source's where the detector finds no face in it any more.
+Every `FACE_STRIDE`-th frame is scored, from frame 0 on; the others are NaN, and so are frames in which the source
+shows no face. Where the source shows several, the largest counts. Both pictures are cut at the *source's* face box
+(and mesh region), so that the detector's jitter does not count and equal pictures score exactly 0. Identity is
+different: the decoded face is aligned by its own five points, or by the source's where the detector finds no face near
+them any more.
 
 What was measured on the source is kept for the last few clips, because every codec is compared with the same source.
 """
@@ -48,12 +49,13 @@ OUTER_EYE_CORNERS = (36, 45)  # of the 68 points
 MESH_EYE_CORNERS = ((33, 133), (362, 263))  # of the 468 points: the eye on the picture's left, then the other
 MESH_LEVEL = (33, 263)  # the line that is turned level
 
-BLENDSHAPE_POINTS = np.array(  # of the 478 = 468 mesh + 5 iris + 5 iris points, as MediaPipe's blendshape graph lists them
-    """0 1 4 5 6 7 8 10 13 14 17 21 33 37 39 40 46 52 53 54 55 58 61 63 65 66 67 70 78 80 81 82 84 87 88 91 93 95 103 105
-    107 109 127 132 133 136 144 145 146 148 149 150 152 153 154 155 157 158 159 160 161 162 163 168 172 173 176 178 181
-    185 191 195 197 234 246 249 251 263 267 269 270 276 282 283 284 285 288 291 293 295 296 297 300 308 310 311 312 314
-    317 318 321 323 324 332 334 336 338 356 361 362 365 373 374 375 377 378 379 380 381 382 384 385 386 387 388 389 390
-    397 398 400 402 405 409 415 454 466 468 469 470 471 472 473 474 475 476 477""".split(),
+# Of the 478 = 468 mesh + 5 iris + 5 iris points, those that MediaPipe's blendshape graph picks.
+BLENDSHAPE_POINTS = np.array(
+    """0 1 4 5 6 7 8 10 13 14 17 21 33 37 39 40 46 52 53 54 55 58 61 63 65 66 67 70 78 80 81 82 84 87 88 91 93 95 103
+    105 107 109 127 132 133 136 144 145 146 148 149 150 152 153 154 155 157 158 159 160 161 162 163 168 172 173
+    176 178 181 185 191 195 197 234 246 249 251 263 267 269 270 276 282 283 284 285 288 291 293 295 296 297 300
+    308 310 311 312 314 317 318 321 323 324 332 334 336 338 356 361 362 365 373 374 375 377 378 379 380 381 382
+    384 385 386 387 388 389 390 397 398 400 402 405 409 415 454 466 468 469 470 471 472 473 474 475 476 477""".split(),
     dtype=np.int64,
 )
 
@@ -88,7 +90,8 @@ class Region:
 
     def cut(self, rgb: Picture, size: int) -> Picture:
         """The region as uint8 (size, size, 3), its border continued where it leaves the picture."""
-        return cv2.warpAffine(rgb, self.to_crop(size), (size, size), borderMode=cv2.BORDER_REPLICATE)
+        crop = cv2.warpAffine(rgb, self.to_crop(size), (size, size), borderMode=cv2.BORDER_REPLICATE)
+        return crop.astype(np.uint8, copy=False)  # uint8 already: cv2's annotations do not say so
 
     def to_picture(self, points: Array, size: int) -> Array:
         """Points (N, 2) in crop pixels, back in picture pixels."""

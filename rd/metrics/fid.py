@@ -4,7 +4,7 @@ Heusel et al., NIPS 2017 (arXiv:1706.08500), with the network that published num
 of 2015-12-05 as ported by pytorch-fid, whose blocks differ from torchvision's InceptionV3: average pooling leaves the
 padding out of the mean, and the last block takes the maximum where it should average.
 
-    picture -> 299x299, [-1, 1] -> stem -> 3 x A (35x35) -> B -> 4 x C (17x17) -> D -> 2 x E (8x8) -> mean: 2048 features
+    picture -> 299x299, [-1, 1] -> stem -> 3 x A (35x35) -> B -> 4 x C (17x17) -> D -> 2 x E (8x8) -> mean: 2048
 
 A clip has a few hundred frames that resemble each other, published FIDs have tens of thousands of pictures: the value
 ranks codecs on one clip, and is comparable with nothing else. It has no value per frame.
@@ -58,8 +58,8 @@ def frechet_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
         |mean_a - mean_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))
 
-    With S_a = A'A for the centred features A over sqrt(N - 1), the eigenvalues of S_a S_b that are not 0 are the squared
-    singular values of A B': the last trace is the sum of these, exactly, from an N x M matrix instead of the
+    With S_a = A'A for the centred features A over sqrt(N - 1), the eigenvalues of S_a S_b that are not 0 are the
+    squared singular values of A B': the last trace is the sum of these, exactly, from an N x M matrix instead of the
     root of a D x D one, which has no full rank when N < D.
     """
     centred_a = (a - a.mean(0)) / np.sqrt(len(a) - 1)
@@ -83,7 +83,7 @@ def _inception(path: Path) -> FidInception:
     net = FidInception()
     state = weights.load(path)
     net.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return weights.frozen(net)
 
 
 # -- the network, its modules named as in the file of weights ---------------------------------------------------------

@@ -9,11 +9,11 @@ All networks take `Clip.rgb`, that is 8-bit R'G'B', and map it to the range that
     lpips_vgg        VGG16 + heads                the same
     dists            VGG16 with L2 pooling        Ding et al., TPAMI 2020 (arXiv:2004.07728)
     msvgg            VGG19                        the training loss of FOMM (Siarohin 2019) and of the H-DAC papers
-    msvgg_distilled  VGG19, distilled 16x smaller Wang et al., CVPR 2020 (arXiv:2003.08436): a stand-in, never the same scale
+    msvgg_distilled  VGG19, distilled 16x smaller Wang et al., CVPR 2020 (arXiv:2003.08436): a stand-in, another scale
 
-LPIPS on the two small backbones scores every frame. The VGG networks need 0.1 to 1 s a frame on one core and score every
-`VGG_STRIDE`-th frame, from frame 0 on; 5 shares no factor with the usual GOP structures. msVGG is the loss that its
-codecs were trained on: read it beside a metric that they were not trained on.
+LPIPS on the two small backbones scores every frame. The VGG networks need 0.1 to 1 s a frame on one core and score
+every `VGG_STRIDE`-th frame, from frame 0 on; 5 shares no factor with the usual GOP structures. msVGG is the loss that
+its codecs were trained on: read it beside a metric that they were not trained on.
 
 Threads are the caller's business (`torch.set_num_threads`).
 """
@@ -21,7 +21,7 @@ Threads are the caller's business (`torch.set_num_threads`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -61,7 +61,7 @@ MSVGG_WEIGHT = 10.0  # FOMM, vox-256.yaml: perceptual [10, 10, 10, 10, 10]
 def measure(source: Clip, decoded: Clip, columns: Collection[str]) -> dict[str, Score | MetricUnavailable]:
     """The perceptual columns asked for; a column whose weights are missing comes back as its MetricUnavailable.
 
-    Frames that a column does not score (`VGG_STRIDE`) are NaN in `Score.frames`; `Score.value` is the mean of the others.
+    Frames that a column does not score (`VGG_STRIDE`) are NaN in `Score.frames`; `Score.value` is the others' mean.
     """
     check_same_shape(source, decoded)
     results: dict[str, Score | MetricUnavailable] = {}
@@ -183,8 +183,8 @@ class Lpips(Distance):
 
 
 class Dists(Distance):
-    """DISTS: per channel of the picture and of five VGG16 levels (max pooling replaced by L2 pooling), similarity of the
-    means (texture) and of the covariances (structure), weighted by alpha and beta.
+    """DISTS: per channel of the picture and of five VGG16 levels (max pooling replaced by L2 pooling), similarity of
+    the means (texture) and of the covariances (structure), weighted by alpha and beta.
 
     Native resolution: the authors' demo script first shrinks pictures to 256 pixels, which is no part of the metric.
     """
@@ -220,13 +220,13 @@ class Dists(Distance):
 class MultiScaleVgg(Distance):
     """msVGG: 10 times the mean absolute difference of five feature levels at four scales, summed.
 
-    The pictures in [0, 1] are low-passed and decimated as in FOMM: Gaussian of sigma (s - 1) / 2, then every s-th sample.
+    Pictures in [0, 1] are low-passed and decimated as in FOMM: Gaussian of sigma (s - 1) / 2, then every s-th sample.
     """
 
     stride = VGG_STRIDE
 
-    def __init__(self, features: Callable[[Tensor], list[Tensor]], min_side: int) -> None:
-        """features: float32 (B, 3, h, w) in [0, 1] -> the five levels."""
+    def __init__(self, features: Callable[[Tensor], Iterable[Tensor]], min_side: int) -> None:
+        """features: float32 (B, 3, h, w) in [0, 1] -> the five levels, one by one: all at once would not fit at 1080p."""
         super().__init__()
         self.features = features
         self.min_side = min_side
@@ -238,12 +238,12 @@ class MultiScaleVgg(Distance):
         total = 0.0
         for scale in MSVGG_SCALES:
             for level in self.features(decimate(pictures, scale)):
-                total += MSVGG_WEIGHT * (level[0] - level[1]).abs().mean().item()
+                total += MSVGG_WEIGHT * (level[0] - level[1]).abs_().mean().item()
         return total, []
 
 
 def decimate(pictures: Tensor, scale: int) -> Tensor:
-    """(B, C, H, W) to (B, C, ceil(H / scale), ceil(W / scale)), anti-aliased as FOMM's AntiAliasInterpolation2d does."""
+    """(B, C, H, W) to (B, C, ceil(H / scale), ceil(W / scale)), anti-aliased as FOMM's AntiAliasInterpolation2d."""
     if scale == 1:
         return pictures
     sigma = (scale - 1) / 2
@@ -329,7 +329,7 @@ def alexnet_features() -> nn.Sequential:
 
 
 def vgg_features(channels: tuple[int, ...], l2_pooling: bool = False) -> nn.Sequential:
-    """VGG's 3x3 convolutions with ReLU, modules numbered as torchvision's `features`; channels: 0 stands for pooling."""
+    """VGG's 3x3 convolutions with ReLU, modules numbered as torchvision's `features`; 0 channels: pooling."""
     layers: list[nn.Module] = []
     before = 3
     for after in channels:
@@ -378,9 +378,8 @@ class DistilledVgg(nn.Module):
                 before = after
             self.add_module(f"conv{block}1_aux", nn.Conv2d(after, min(64 * 2 ** (block - 1), 512), 1))
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, pictures: Tensor) -> Iterator[Tensor]:
         """The five levels of float32 (B, 3, h, w) in [0, 1], h and w at least 32."""
-        levels = []
         x = self.conv0(pictures)
         for block, depth in enumerate(self.DEPTHS, 1):
             if block > 1:
@@ -388,8 +387,7 @@ class DistilledVgg(nn.Module):
             for k in range(1, depth + 1):
                 x = self.get_submodule(f"conv{block}{k}")(F.pad(x, (1, 1, 1, 1), mode="reflect")).relu_()
                 if k == 1:
-                    levels.append(self.get_submodule(f"conv{block}1_aux")(x).relu_())
-        return levels
+                    yield self.get_submodule(f"conv{block}1_aux")(x).relu_()
 
 
 class VggLevels(nn.Module):
@@ -404,19 +402,17 @@ class VggLevels(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, pictures: Tensor) -> Iterator[Tensor]:
         """One tensor per level of float32 (B, 3, h, w) in [0, 1]."""
         x = (pictures - self.mean) / self.std
-        found = []
         for level in self.levels:
             x = level(x)
-            found.append(x)
-        return found
+            yield x
 
 
 def split_levels(features: nn.Sequential, taps: tuple[int, ...]) -> list[nn.Sequential]:
     """`features` cut after each of the modules `taps`."""
-    return [features[start:stop] for start, stop in pairwise((0, *(tap + 1 for tap in taps)))]
+    return [nn.Sequential(*list(features)[start:stop]) for start, stop in pairwise((0, *(tap + 1 for tap in taps)))]
 
 
 # -- loading ---------------------------------------------------------------------------------------------------------
@@ -475,14 +471,14 @@ def _msvgg(backbone: Path) -> MultiScaleVgg:
 def _msvgg_distilled(path: Path) -> MultiScaleVgg:
     net = DistilledVgg()
     net.load_state_dict(weights.load(path))
-    return MultiScaleVgg(net.eval().requires_grad_(False).to(memory_format=torch.channels_last), min_side=256)
+    return MultiScaleVgg(weights.frozen(net), min_side=256)
 
 
 def _filled(features: nn.Sequential, path: Path) -> nn.Sequential:
     """`features` with the weights of a torchvision model; its classifier, and levels beyond ours, are left out."""
     state = {key.removeprefix("features."): value for key, value in weights.load(path).items()}
     features.load_state_dict({key: state[key] for key in features.state_dict()})
-    return features.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return weights.frozen(features)
 
 
 def _heads(path: Path, count: int) -> list[Tensor]:

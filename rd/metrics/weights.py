@@ -16,18 +16,19 @@ None of these files is part of the project: some may be used for research only (
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import os
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.cli import run
+from data.download import download, file_sha256
 from data.errors import HdacError, InputError
 from rd.metrics.score import MetricUnavailable
 
@@ -184,7 +185,8 @@ def find(name: str) -> Path:
     if not file.url:
         raise MetricUnavailable(f"{missing}; put the file there: {file.about}")
     if os.environ.get("HDAC_DOWNLOAD") != "1":
-        raise MetricUnavailable(f"{missing}; `python -m rd.metrics.weights fetch {name}` downloads them from {file.url}")
+        command = f"python -m rd.metrics.weights fetch {name}"
+        raise MetricUnavailable(f"{missing}; `{command}` downloads them from {file.url}")
     try:
         return fetch(name)
     except (HdacError, OSError) as error:
@@ -204,12 +206,10 @@ def fetch(name: str) -> Path:
     path = cache_folder() / file.paths[0]
     if path.is_file():
         return path
-    from data.download import download  # with ssl and http behind it, and needed by hardly any run
-
     path.parent.mkdir(parents=True, exist_ok=True)
     unchecked = path.with_name(f"{path.name}.unchecked")  # `path` itself appears whole and checked, or not at all
     download(file.url, unchecked)
-    digest = _sha256(unchecked)
+    digest = file_sha256(unchecked)
     if not digest.startswith(file.sha256):
         unchecked.unlink()
         raise InputError(f"{file.url}: expected a SHA-256 beginning with {file.sha256}, got {digest}")
@@ -227,6 +227,17 @@ def load(path: Path) -> dict[str, Tensor]:
     """State dict of a .pth file on the CPU, half-precision tensors widened to float32."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def frozen(net: Net) -> Net:
+    """`net` made ready to measure: evaluation mode, no gradients, and channels last, twice as fast on a CPU."""
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return net.eval().requires_grad_(False)
 
 
 def _folders() -> list[Path]:
@@ -251,7 +262,7 @@ def _sha256(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _sha256_of(path: Path, mtime_ns: int, size_bytes: int) -> str:  # time and size: a replaced file is read anew
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -37,7 +38,8 @@ def astronaut() -> Pictures:
 def frames() -> Pictures:
     """The first frames of a real clip, (11, 256, 256, 3)."""
     with av.open(str(TRAIN_CLIPS / "p032_01.mp4")) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(11))])
+        decoded = islice(container.decode(video=0), 11)
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
 
 
 def clip(pictures: Pictures) -> Clip:
@@ -84,7 +86,12 @@ def test_every_fifth_frame_is_scored_and_the_source_is_seen_once(
     first = face.measure(source, decoded, ["csim", "nme", "akd"])
     seen_rgb: list[str] = []
     rgb = Clip.rgb
-    monkeypatch.setattr(Clip, "rgb", lambda self, part=slice(None): (seen_rgb.append(self.name), rgb(self, part))[1])
+
+    def watched(self: Clip, part: slice = slice(None)) -> Pictures:
+        seen_rgb.append(self.name)
+        return rgb(self, part)
+
+    monkeypatch.setattr(Clip, "rgb", watched)
     again = face.measure(source.renamed("source"), decoded.renamed("decoded"), ["csim", "nme", "akd"])
     assert seen_rgb == ["decoded"] * 3
     for column, score in first.items():
@@ -109,7 +116,6 @@ def test_a_shift_moves_all_landmarks_by_its_length(shared_weights: None, astrona
 @pytest.mark.needs_shared
 def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_weights: None, frames: Pictures) -> None:
     detector, pose = face.Detector(weights.find("yunet")), face._build("pose_deg")
-    rolled = np.zeros_like(frames[0])
     turned = face.Region((128.0, 128.0), 256.0, angle=0.3)  # 17 degrees, so that there is a roll to negate
     rolled = turned.cut(frames[0], 256)
     mirrored = np.ascontiguousarray(rolled[:, ::-1])

@@ -45,8 +45,8 @@ def test_frechet_distance_equals_the_matrix_root(n: int, m: int) -> None:
 def test_frechet_distance_of_known_gaussians() -> None:
     x = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.0, 2.0]])  # variances 2/3 and 8/3, mean 0
     assert fid.frechet_distance(x, x) == pytest.approx(0.0, abs=1e-12)
-    assert fid.frechet_distance(x, x + [3.0, 4.0]) == pytest.approx(25.0)
-    assert fid.frechet_distance(x, 3 * x) == pytest.approx((3 - 1) ** 2 * (2 / 3 + 8 / 3))
+    assert fid.frechet_distance(x, x + np.array([3.0, 4.0])) == pytest.approx(25.0)
+    assert fid.frechet_distance(x, 3.0 * x) == pytest.approx((3 - 1) ** 2 * (2 / 3 + 8 / 3))
 
 
 def test_the_network_has_the_published_size_and_names() -> None:

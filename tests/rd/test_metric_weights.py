@@ -34,7 +34,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, contents: bytes) -> list[str]:
         path.write_bytes(contents)
         return path
 
-    monkeypatch.setitem(__import__("sys").modules, "data.download", SimpleNamespace(download=download))
+    monkeypatch.setattr(weights, "download", download)
     return asked
 
 

@@ -152,7 +152,7 @@ def test_lpips_refuses_values_outside_its_range(off: float) -> None:
 
 def test_pictures_must_be_8_bit_rgb() -> None:
     with pytest.raises(InputError, match="float32"):
-        perceptual.to_signed(np.zeros((1, 8, 8, 3), np.float32))  # type: ignore[arg-type]
+        perceptual.to_signed(np.zeros((1, 8, 8, 3), np.float32))
     with pytest.raises(InputError, match=r"\(8, 8, 3\)"):
         perceptual.to_unit(np.zeros((8, 8, 3), np.uint8))
     ends = np.array([0, 255], np.uint8).repeat(3).reshape(1, 1, 2, 3)
@@ -162,9 +162,19 @@ def test_pictures_must_be_8_bit_rgb() -> None:
 @pytest.mark.parametrize(
     ("features", "taps", "name", "channels"),
     [
-        (perceptual.squeezenet_features(), perceptual.SQUEEZENET_TAPS, "lpips_squeeze", (64, 128, 256, 384, 384, 512, 512)),
+        (
+            perceptual.squeezenet_features(),
+            perceptual.SQUEEZENET_TAPS,
+            "lpips_squeeze",
+            (64, 128, 256, 384, 384, 512, 512),
+        ),
         (perceptual.alexnet_features(), perceptual.ALEXNET_TAPS, "lpips_alex", (64, 192, 384, 256, 256)),
-        (perceptual.vgg_features(perceptual.VGG16_CHANNELS), perceptual.VGG16_TAPS, "lpips_vgg", (64, 128, 256, 512, 512)),
+        (
+            perceptual.vgg_features(perceptual.VGG16_CHANNELS),
+            perceptual.VGG16_TAPS,
+            "lpips_vgg",
+            (64, 128, 256, 512, 512),
+        ),
     ],
 )
 def test_levels_have_the_channels_of_the_published_heads(
@@ -251,7 +261,7 @@ def test_vgg19_levels_have_the_published_channels() -> None:
     features = perceptual.vgg_features(perceptual.VGG19_CHANNELS)
     net = perceptual.VggLevels(perceptual.split_levels(features, perceptual.VGG19_TAPS))
     with torch.inference_mode():
-        levels = net(torch.zeros(1, 3, 32, 32))
+        levels = list(net(torch.zeros(1, 3, 32, 32)))
     assert [tuple(level.shape[1:]) for level in levels] == [
         (64, 32, 32),
         (128, 16, 16),
@@ -268,7 +278,7 @@ def test_distilled_levels_have_mean_activation_near_one(shared_weights: None) ->
     net = perceptual._build("msvgg_distilled")
     assert isinstance(net, perceptual.MultiScaleVgg)
     with torch.inference_mode():
-        levels = net.features(perceptual.to_unit(photo))
+        levels = list(net.features(perceptual.to_unit(photo)))
     assert [level.shape[1] for level in levels] == [64, 128, 256, 512, 512]
     for level in levels:
         assert 0.6 < level.mean().item() < 1.5  # what the normalisation of VGG19 promises
