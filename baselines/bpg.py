@@ -16,16 +16,14 @@ decoder, which gets the two parameter sets rebuilt.
     ue7     hevc_header_length, then the SPS fields that cannot be implied
     rest    PPS and slices with start codes between them, but none in front
 
-Alpha planes and animations are refused with a BitstreamError. BPG has no checksum: damage in the coded slices that
-still is valid HEVC syntax decodes to a wrong picture, all other damage is a BitstreamError.
+Alpha planes and animations are refused with a BitstreamError. BPG has no checksum: a changed byte in the coded slices
+that leaves valid HEVC syntax decodes to a wrong picture; all other damage, a cut slice included, is a BitstreamError.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -43,6 +41,7 @@ from baselines.nal import Hevc, HevcPcm, HevcTools
 from data import cli
 from data.clip import MATRICES, Colour
 from data.errors import BitstreamError, InputError, TruncatedBitstream
+from data.files import write_atomic
 
 MAGIC = b"BPG\xfb"
 MAX_SIDE = 1 << 14
@@ -272,6 +271,16 @@ def decode_bpg(data: bytes) -> Picture:
     Raises BitstreamError for anything that is not a BPG file of a gray, 4:2:0, 4:2:2 or 4:4:4 picture.
     """
     form, hevc = demux(data)
+    planes = _decode_hevc(hevc, form)
+    # An arithmetic decoder that runs out of data goes on with zeros. These are the lowest continuation and ones are the
+    # highest, so a picture that is the same with both is settled by the bytes of the file.
+    if any(not np.array_equal(a, b) for a, b in zip(planes, _decode_hevc(hevc + b"\xff" * 64, form), strict=True)):
+        raise TruncatedBitstream("the coded picture ends before its last block")
+    return Picture(planes, form.chroma, form.bit_depth, form.colour, form.colour_space, form.extensions)
+
+
+def _decode_hevc(hevc: bytes, form: Format) -> tuple[Samples, ...]:
+    """The planes of the one picture of an Annex B stream, cropped to the true size."""
     sps = nal.parse_hevc_sps(nal.split(hevc)[1])
     decoder = av.CodecContext.create("hevc", "r")
     decoder.thread_count = 1
@@ -292,7 +301,7 @@ def decode_bpg(data: bytes) -> Picture:
     for plane, (rows, columns) in zip(frame.planes, form.plane_sizes(form.width, form.height), strict=True):
         samples = np.frombuffer(bytes(plane), form.dtype).reshape(plane.height, -1)
         planes.append(samples[:rows, :columns].copy())
-    return Picture(tuple(planes), form.chroma, form.bit_depth, form.colour, form.colour_space, form.extensions)
+    return tuple(planes)
 
 
 def demux(data: bytes) -> tuple[Format, bytes]:
@@ -629,17 +638,6 @@ def _decode_file(source: Path) -> bytes:
     return png.getvalue()
 
 
-def _write_atomically(path: Path, contents: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
-        try:
-            temporary.write(contents)
-            temporary.close()
-            os.replace(temporary.name, path)
-        except BaseException:
-            os.unlink(temporary.name)
-            raise
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m baselines.bpg",
@@ -663,7 +661,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.output.exists() and not args.force:
             raise InputError(f"{args.output} exists; -f overwrites it")
         coded = _encode_file(args.input, args) if args.command == "encode" else _decode_file(args.input)
-        _write_atomically(args.output, coded)
+        write_atomic(args.output, coded)
 
     return cli.run(work)
 

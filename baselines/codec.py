@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from baselines.stream import Ledger
 from data.clip import Clip
@@ -24,7 +24,7 @@ SHORT_GOP = 32  # frames; the intra period of Konuko et al., "A hybrid deep anim
 class VideoCodec(Protocol):
     """A codec with its settings in the constructor and a truthful `repr`, picklable, without state between calls."""
 
-    name: str
+    name: ClassVar[str]
     """The tool: "x265", "vvenc"."""
 
     @property

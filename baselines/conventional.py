@@ -1,12 +1,12 @@
-"""H.264, HEVC, VVC, AV1 and VP9 at low delay: real encoders, their smallest honest stream, decoders that have only bytes.
+"""H.264, HEVC, VVC, AV1 and VP9 at low delay: real encoders, their smallest honest stream, decoders from bytes alone.
 
     clip -> pad to the coded size -> encoder -> Annex B or temporal units -> strip -> stream header + elementary stream
     stream -> header -> FFmpeg's own decoder (H.264, HEVC, VVC, VP9) or dav1d -> 8 bit -> crop to the true size
 
 All are one intra picture (or one every `intra_period` frames), then P pictures in display order: no look-ahead, no
 reordering. The quantiser is fixed by the standard's own number (`qp`, AV1 and VP9 `q`); nothing here is a CRF.
-`i_offset` makes the intra pictures that many QP finer: with one intra per clip at these rates a finer first picture pays
-for itself through skip and merge, so an anchor without that freedom is a weak anchor.
+`i_offset` makes the intra pictures that many QP finer: with one intra per clip at these rates a finer first picture
+pays for itself through skip and merge, so an anchor without that freedom is a weak anchor.
 
 x264, x265, SVT-AV1 and libvpx run inside PyAV; kvazaar, libvvenc and libaom in the ffmpeg of `imageio-ffmpeg`.
 """
@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr otherwise; 1 = errors only
 
@@ -28,6 +31,7 @@ import av.error
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from baselines import nal
@@ -161,7 +165,8 @@ class X264(_PyavCodec):
         return {
             "preset": self.preset,
             "tune": "zerolatency",
-            "x264-params": f"keyint={keyint}:scenecut=0:psy=0:aq-mode=0:ipratio={_ip_ratio(self.i_offset)}:qp={self.qp}",
+            "x264-params": f"keyint={keyint}:scenecut=0:psy=0:aq-mode=0:"
+            f"ipratio={_ip_ratio(self.i_offset)}:qp={self.qp}",
         }
 
 
@@ -169,8 +174,8 @@ class X264(_PyavCodec):
 class X265(_PyavCodec):
     """HEVC Main by x265, P pictures only, without wavefronts and psycho-visual tools.
 
-    `lean` also leaves out several references, SAO, weighted prediction and sign hiding: below about 34 dB their bits cost
-    more than they save (every P picture's slice header is a visible part of the rate).
+    `lean` also leaves out several references, SAO, weighted prediction and sign hiding: below about 34 dB their bits
+    cost more than they save (every P picture's slice header is a visible part of the rate).
     """
 
     qp: int
@@ -191,8 +196,9 @@ class X265(_PyavCodec):
         return {
             "preset": self.preset,
             "tune": "zerolatency",
-            "x265-params": f"keyint={keyint}:scenecut=0:info=0:repeat-headers=1:aud=0:hrd=0:vui-timing-info=0:wpp=0:pools=none:"
-            f"frame-threads=1:psy-rd=0:psy-rdoq=0:aq-mode=0:ipratio={_ip_ratio(self.i_offset)}:qp={self.qp}{lean}:log-level=none",
+            "x265-params": f"keyint={keyint}:scenecut=0:info=0:repeat-headers=1:aud=0:hrd=0:vui-timing-info=0:wpp=0:"
+            "pools=none:frame-threads=1:psy-rd=0:psy-rdoq=0:aq-mode=0:"
+            f"ipratio={_ip_ratio(self.i_offset)}:qp={self.qp}{lean}:log-level=none",
         }
 
 
@@ -200,8 +206,8 @@ class X265(_PyavCodec):
 class SvtAv1(_PyavCodec):
     """AV1 by SVT-AV1: low-delay P, constant quantiser.
 
-    `key_offset` None lets SVT-AV1 choose how much finer key frames are, by its own analysis; a number fixes the distance
-    in quantiser index steps (0..255; about four to a step of `q`).
+    `key_offset` None lets SVT-AV1 choose how much finer key frames are, by its own analysis; a number fixes the
+    distance in quantiser index steps (0..255; about four to a step of `q`).
     """
 
     q: int
@@ -219,7 +225,9 @@ class SvtAv1(_PyavCodec):
 
     def options(self) -> dict[str, str]:
         keyint = self.intra_period or -1
-        key = "" if self.key_offset is None else f":use-fixed-qindex-offsets=1:key-frame-qindex-offset={-self.key_offset}"
+        key = ""
+        if self.key_offset is not None:
+            key = f":use-fixed-qindex-offsets=1:key-frame-qindex-offset={-self.key_offset}"
         return {
             "preset": str(self.preset),
             "svtav1-params": f"pred-struct=1:rc=0:aq-mode=0:scd=0:lp=1:keyint={keyint}:qp={self.q}{key}",
@@ -261,7 +269,10 @@ class Vp9(_PyavCodec):
 
 @dataclass(frozen=True, kw_only=True)
 class _FfmpegCodec(_Conventional):
-    """An encoder inside the ffmpeg program of `imageio-ffmpeg`, one thread, frames and stream through pipes."""
+    """An encoder inside the ffmpeg program of `imageio-ffmpeg`, one thread.
+
+    Frames go in through a pipe; the stream comes out in a file: libvvenc prints its warnings to standard output.
+    """
 
     encoder: ClassVar[str]
     muxer: ClassVar[str]
@@ -272,7 +283,7 @@ class _FfmpegCodec(_Conventional):
         raise AssertionError(f"{type(self).__name__} has no options")  # every subclass has some
 
     def command(self, clip: Clip) -> str:
-        return " ".join(["ffmpeg", *self._ffmpeg(clip).get_args()])
+        return " ".join(["ffmpeg", *self._ffmpeg(clip, "stream").get_args()])
 
     def _elementary(self, clip: Clip) -> bytes:
         stream = self._run(clip)
@@ -281,13 +292,16 @@ class _FfmpegCodec(_Conventional):
         return nal.strip(stream, self.standard)[0]  # type: ignore[arg-type]
 
     def _run(self, clip: Clip) -> bytes:
-        return _run_ffmpeg(self._ffmpeg(clip), clip.yuv_bytes())
+        with tempfile.TemporaryDirectory() as folder:
+            stream = Path(folder, "stream")
+            _run_ffmpeg(self._ffmpeg(clip, str(stream)), clip.yuv_bytes())
+            return stream.read_bytes()
 
-    def _ffmpeg(self, clip: Clip) -> ffmpeg.nodes.OutputStream:
+    def _ffmpeg(self, clip: Clip, target: str) -> ffmpeg.nodes.OutputStream:
         width, height = (-(-n // self.alignment) * self.alignment for n in (clip.width, clip.height))
         source = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="yuv420p", s=f"{width}x{height}", r=str(clip.fps))
         return source.output(
-            "pipe:1", f=self.muxer, pix_fmt=self.pix_fmt, threads=1, **{"c:v": self.encoder}, **self.options()
+            target, f=self.muxer, pix_fmt=self.pix_fmt, threads=1, **{"c:v": self.encoder}, **self.options()
         ).global_args("-hide_banner", "-loglevel", "error")
 
 
@@ -407,7 +421,7 @@ def _pad(clip: Clip, alignment: int) -> Clip:
 def _encode_with_pyav(encoder: str, options: dict[str, str], clip: Clip) -> list[bytes]:
     """Packets of an encoder at constant frame rate, one thread."""
     try:
-        context = av.CodecContext.create(encoder, "w")
+        context = cast(VideoCodecContext, av.CodecContext.create(encoder, "w"))
         context.width, context.height, context.pix_fmt = clip.width, clip.height, "yuv420p"
         context.framerate, context.time_base = clip.fps, 1 / clip.fps
         context.thread_count = 1
@@ -429,16 +443,15 @@ def _i420(clip: Clip, i: int) -> NDArray[np.uint8]:
     return flat.reshape(-1, clip.width)
 
 
-def _run_ffmpeg(stream: ffmpeg.nodes.OutputStream, frames: bytes) -> bytes:
-    """What ffmpeg writes to its standard output; ExternalCodecError with its last words where it fails."""
+def _run_ffmpeg(stream: ffmpeg.nodes.OutputStream, frames: bytes) -> None:
+    """Runs ffmpeg on raw frames; ExternalCodecError with its last words where it fails."""
     command = ffmpeg.compile(stream, cmd=ffmpeg_program())
     try:
         done = subprocess.run(command, input=frames, capture_output=True, timeout=ENCODE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise ExternalCodecError(command, None, f"stopped after {ENCODE_TIMEOUT_S:.0f} s") from error
-    if done.returncode or not done.stdout:
-        raise ExternalCodecError(command, done.returncode, done.stderr.decode(errors="replace"))
-    return done.stdout
+    if done.returncode:
+        raise ExternalCodecError(command, done.returncode, (done.stderr or done.stdout).decode(errors="replace"))
 
 
 @functools.cache
@@ -554,7 +567,7 @@ def decode(bitstream: bytes) -> Clip:
         for target, plane in zip((y, u, v), _planes(frame), strict=True):
             rows, columns = target.shape[1:]
             if plane.shape[0] < rows or plane.shape[1] < columns:
-                raise BitstreamError(f"frame {count} is {frame.width}x{frame.height}, smaller than the header's {w}x{h}")
+                raise BitstreamError(f"frame {count} is {frame.width}x{frame.height}, the header says {w}x{h}")
             target[count] = plane[:rows, :columns]
         count += 1
     if count != header.n_frames:
@@ -563,7 +576,7 @@ def decode(bitstream: bytes) -> Clip:
 
 
 def _decoded_frames(standard: str, pictures: Sequence[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
-    context = av.CodecContext.create(_DECODERS[standard], "r")
+    context = cast(VideoCodecContext, av.CodecContext.create(_DECODERS[standard], "r"))
     context.thread_count = 1
     # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
     context.options = {"err_detect": "explode"} if standard not in ("av1",) else {}
@@ -583,20 +596,17 @@ def _planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
     deep = frame.format.name == "yuv420p10le"
     if not deep and frame.format.name not in ("yuv420p", "yuvj420p"):
         raise BitstreamError(f"the stream decodes to {frame.format.name}, not to 8-bit or 10-bit 4:2:0")
+    h, w = frame.height, frame.width
     planes = []
-    for plane, (h, w) in zip(
-        frame.planes,
-        ((frame.height, frame.width), *[((frame.height + 1) // 2, (frame.width + 1) // 2)] * 2),
-        strict=True,
-    ):
-        dtype: type[np.generic] = np.uint16 if deep else np.uint8
-        samples = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:h, :w]
+    for plane, rows, columns in zip(frame.planes, (h, (h + 1) // 2, (h + 1) // 2), (w, *[(w + 1) // 2] * 2), strict=True):
+        samples: NDArray[Any] = np.frombuffer(memoryview(plane), np.uint16 if deep else np.uint8)
+        samples = samples.reshape(plane.height, -1)[:rows, :columns]
         planes.append(np.minimum((samples + 2) >> 2, 255).astype(np.uint8) if deep else samples)
     return planes
 
 
 def ledger(bitstream: bytes) -> Ledger:
-    """Bytes by layer: parameter sets, intra pictures, inter pictures; start codes and lengths count with what they frame."""
+    """Bytes by layer: parameter sets, intra and inter pictures; start codes and lengths count with what they frame."""
     header, start = StreamHeader.unpack(bitstream)
     payload = bitstream[start:]
     pictures = _pictures(payload, header.standard)
@@ -630,8 +640,9 @@ def tool_versions() -> dict[str, str]:
     """Version of every encoder by codec name: what makes two runs comparable, and part of every cache key."""
     pyav = f"PyAV {av.__version__} (FFmpeg {av.ffmpeg_version_info})"
     try:
-        text = subprocess.run([ffmpeg_program(), "-version"], capture_output=True, text=True, timeout=60, check=True).stdout
-        program = f"imageio-ffmpeg {imageio_ffmpeg.__version__} ({' '.join(text.split()[:3])})"
+        command = [ffmpeg_program(), "-version"]
+        words = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        program = f"imageio-ffmpeg {imageio_ffmpeg.__version__} ({' '.join(words[:3])})"
     except (CodecUnavailable, OSError, subprocess.SubprocessError) as error:
         program = f"no ffmpeg program ({error})"
     return {
@@ -647,8 +658,6 @@ def tool_versions() -> dict[str, str]:
 
 def _info_sei(encoder: str) -> str:
     """x264 and x265 sign their streams with an SEI of plain text: "x265 (build 216) - 4.2+..."; its first words."""
-    import re
-
     grey = np.full((1, 16, 16), 128, np.uint8)
     clip = Clip(grey, grey[:, :8, :8], grey[:, :8, :8], Fraction(25))
     options = {"x265-params": "log-level=none"} if encoder == "libx265" else {}

@@ -10,13 +10,13 @@ import numpy as np
 
 from baselines.codec import Family, Regime, VideoCodec, intra_period
 from baselines.conventional import (
+    X264,
+    X265,
     Kvazaar,
     LibAom,
     SvtAv1,
     Vp9,
     Vvenc,
-    X264,
-    X265,
     missing_ffmpeg,
     missing_pyav,
 )

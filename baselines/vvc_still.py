@@ -17,7 +17,6 @@ are coded with 10 bits and rounded to 8 by the decoder.
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 from baselines import nal
 from baselines.bits import BitWriter, escape, read_ue7, unescape, write_ue7
 from baselines.bpg import MAX_PIXELS, MAX_SIDE
-from baselines.conventional import ENCODE_TIMEOUT_S, _decoded_frames, _planes, ffmpeg_program
+from baselines.conventional import _decoded_frames, _planes, _run_ffmpeg
 from baselines.nal import Vvc
 from data.clip import Clip, Plane
 from data.errors import BitstreamError, ExternalCodecError, InputError, TruncatedBitstream
@@ -114,7 +113,7 @@ def encode_vvc_still(picture: Clip, qp: int, preset: str = "slow") -> bytes:
     return stream + b"".join(_field(unit[2:]) for unit in aps) + by_type[Vvc.IDR_N_LP][0][2:]
 
 
-def vvenc_command(width: int, height: int, qp: int, preset: str, output: str) -> list[str]:
+def vvenc_command(width: int, height: int, qp: int, preset: str, target: str) -> ffmpeg.nodes.OutputStream:
     """The ffmpeg command: one raw 8-bit picture in on stdin, an Annex B file out, perceptual adaptation off."""
     source = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="yuv420p", s=f"{width}x{height}", r=1)
     options = {
@@ -125,22 +124,16 @@ def vvenc_command(width: int, height: int, qp: int, preset: str, output: str) ->
         "threads": 1,
         "vvenc-params": "IntraPeriod=1:GOPSize=1:AccessUnitDelimiter=0:HrdParametersPresent=0",
     }
-    sink = source.output(output, f="vvc", pix_fmt="yuv420p10le", **options)
-    return ffmpeg.compile(sink.global_args("-hide_banner", "-loglevel", "error"), cmd=ffmpeg_program())
+    sink = source.output(target, f="vvc", pix_fmt="yuv420p10le", **options)
+    return sink.global_args("-hide_banner", "-loglevel", "error")
 
 
 def _run_vvenc(width: int, height: int, qp: int, preset: str, samples: bytes) -> bytes:
     """The Annex B stream of a planar 4:2:0 picture."""
     with tempfile.TemporaryDirectory() as folder:
         # a file and not a pipe: libvvenc prints its warnings to stdout, where they would end up inside the stream
-        stream = Path(folder) / "still.vvc"
-        command = vvenc_command(width, height, qp, preset, str(stream))
-        try:
-            done = subprocess.run(command, input=samples, capture_output=True, timeout=ENCODE_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise ExternalCodecError(command, None, f"stopped after {ENCODE_TIMEOUT_S:.0f} s") from error
-        if done.returncode or not stream.is_file():
-            raise ExternalCodecError(command, done.returncode, done.stderr.decode(errors="replace"))
+        stream = Path(folder, "still.vvc")
+        _run_ffmpeg(vvenc_command(width, height, qp, preset, str(stream)), samples)
         return stream.read_bytes()
 
 
@@ -195,6 +188,16 @@ def decode_vvc_still(stream: bytes) -> tuple[Plane, Plane, Plane]:
     units.append(_HEADERS[Vvc.IDR_N_LP] + stream[position:])
     if any(nal.START_CODE in unit for unit in units):
         raise BitstreamError("a start code inside a NAL unit")
+    planes = _decode_vvc(units, width, height)
+    # The slice is settled by its bytes if zeros and ones behind them give the same picture, see `decode_bpg`
+    longer = _decode_vvc([*units[:-1], units[-1] + b"\xff" * 64], width, height)
+    if any(not np.array_equal(a, b) for a, b in zip(planes, longer, strict=True)):
+        raise TruncatedBitstream("the coded picture ends before its last block")
+    return planes
+
+
+def _decode_vvc(units: list[bytes], width: int, height: int) -> tuple[Plane, Plane, Plane]:
+    """The planes of one picture, 8 bit, cropped to its true size."""
     frames = list(_decoded_frames("vvc", [units]))
     if len(frames) != 1 or (frames[0].width, frames[0].height) != (_coded(width), _coded(height)):
         raise BitstreamError(f"expected one picture of {_coded(width)}x{_coded(height)}, decoded {frames}")

@@ -122,7 +122,7 @@ def resolve(names: SequenceOf[str], frames: int | None = None) -> list[Sequence]
     """
     if frames is not None and frames < 1:
         raise InputError(f"cannot take {frames} frames of a sequence")
-    found = {}
+    found: dict[tuple[object, ...], Sequence] = {}
     for sequence in (s for name in names for s in _resolve_one(name)):
         found.setdefault((sequence.path or sequence.source, sequence.box, sequence.expected_frames), sequence)
     return [replace(s, frames=frames) for s in _with_unique_names(found.values())]

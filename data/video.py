@@ -386,7 +386,8 @@ def write_x264(clip: Clip, path: Path) -> None:
 def _write_lossless(clip: Clip, path: Path, codec: str, options: dict[str, str]) -> None:
     colour = clip.colour
     tag = next(t for t, matrix in sorted(MATRIX_TAGS.items(), reverse=True) if matrix == colour.matrix)
-    with av.open(f"file:{path}", "w") as container:
+    # bitexact: no random Matroska identifiers, so that the same clip gives the same file
+    with av.open(f"file:{path}", "w", options={"fflags": "+bitexact"}) as container:
         # Matroska rounds times to 1 ms and PyAV cannot read the siting tag: `read_clip` takes both from here.
         container.metadata["comment"] = f"hdac fps={clip.fps.numerator}/{clip.fps.denominator} siting={colour.siting}"
         options = {**options, "chroma_sample_location": colour.siting}

@@ -81,7 +81,8 @@ def write_dumps(
     for column, wanted in (("sequence", sequences), ("regime", regimes), ("codec", codecs)):
         for name in wanted or ():
             if name not in set(points[column]):
-                raise InputError(f"the sweep in {out} has no {column} {name!r}; there are {', '.join(sorted(set(points[column])))}")
+                there = ", ".join(dict.fromkeys(points[column]))
+                raise InputError(f"the sweep in {out} has no {column} {name!r}; there are {there}")
         if wanted:
             points = points[points[column].isin(wanted)]
     by_name = {s.name: s for s in resolve(facts["sequence_arguments"], frames=facts["frames"])}

@@ -174,7 +174,7 @@ def _feed(jobs: queue.SimpleQueue[Any]) -> None:
     """Reads jobs; ends the process when the parent is gone, even in the middle of a job."""
     while True:
         try:
-            jobs.put(_receive(sys.stdin.buffer.raw, None))  # type: ignore[attr-defined]
+            jobs.put(_receive(sys.stdin.buffer, None))
         except EOFError:
             os.killpg(os.getpgid(0), signal.SIGKILL)  # with the encoders that this process runs
         except Exception as error:  # a job that cannot be unpickled here is that job's failure

@@ -130,7 +130,7 @@ def load_scores(job: MeasureJob) -> dict[str, Any] | None:
 
 def submit_job(job: bytes, plugins: tuple[str, ...], timeout_s: float) -> dict[str, Any]:
     """Runs a pickled job in the child process of this thread: what an executor is given, local pool and Dask alike."""
-    return run_isolated(run_pickled, job, plugins, timeout_s=timeout_s)  # type: ignore[no-any-return]
+    return run_isolated(run_pickled, job, plugins, timeout_s=timeout_s)
 
 
 def run_pickled(job: bytes, plugins: tuple[str, ...]) -> dict[str, Any]:

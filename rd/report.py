@@ -34,9 +34,9 @@ from rd.columns import METRICS, Metric
 from rd.curve import curves_of, mean_curve
 from rd.table import read_points, scored, write_atomically
 
-PICTURE_BYTES = 9_000_000  # chosen: all pictures of a page together; as base64 text 12 MB
+PICTURE_BYTES = 6_500_000  # chosen: all pictures of a page together; as base64 text 9 MB
 VIDEO_BYTES = 3_000_000  # chosen: all videos together; above this they are linked, not put in
-FRAME_VALUES = 500_000  # chosen: per-frame numbers in a page, about 3 MB of text
+FRAME_VALUES = 400_000  # chosen: per-frame numbers in a page, about 2.5 MB of text
 FRAME_RATES_KBPS = (5, 10, 20, 40)  # chosen: per-frame curves are kept for the points nearest to these rates
 HEADLINE = ("psnr_y", "ms_ssim_y", "vmaf", "lpips", "msvgg", "dists", "csim", "ssim_y")  # in this order, four at most
 

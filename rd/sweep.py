@@ -52,6 +52,7 @@ from rd.table import write_points, write_table
 DEFAULT_METRICS = ("psnr", "ssim", "vmaf", "lpips")
 DEFAULT_POINTS = 6
 JOB_TIMEOUT_S = 1800.0
+SCHEDULER_TIMEOUT_S = 30
 
 _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 """Errors of the file system after which no later job would fare better: the sweep stops."""
@@ -324,7 +325,7 @@ def executor(settings: Settings) -> Iterator[tuple[Executor, int]]:
     except ImportError as error:
         raise InputError("--scheduler needs Dask: pip install 'hdac[cluster]'") from error
     try:
-        client = distributed.Client(settings.scheduler, timeout=30)
+        client = distributed.Client(settings.scheduler, timeout=SCHEDULER_TIMEOUT_S)
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {settings.scheduler}: {error}") from error
     with client:

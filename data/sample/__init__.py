@@ -2,8 +2,9 @@
 
 One public-domain photograph (NASA's portrait of Eileen Collins, shipped with scikit-image) is cut into layers
 (`portrait`), posed by band-limited trajectories (`motion`), covered by a modelled hand (`hand`) and rendered
-(`render`). It runs offline and gives the same samples on every machine: only raw random words, float64 geometry and
-element-wise float32 blending are used, then rounding to 8 bits.
+(`render`). It runs offline. Raw random words, float64 geometry and element-wise float32 blending, then rounding to 8
+bits, make the samples independent of threads and vector units; only a mathematical library whose sines differ in their
+last bit could still move a value that lies on the edge of a rounding.
 
     sample = make_sample("talk-motion")
     sample.clip                                   # Clip, 256x256, 25 fps
@@ -112,7 +113,7 @@ class Sample:
 
 
 def make_sample(name: str, n_frames: int | None = None) -> Sample:
-    """The clip of a scenario of `SCENARIOS` and its truth; the same on every call and machine.
+    """The clip of a scenario of `SCENARIOS` and its truth; the same on every call.
 
     n_frames: only that many from the start. Takes about 5 s of one core per 100 frames.
     Raises InputError for an unknown name or an impossible number of frames.

@@ -126,7 +126,11 @@ SCENARIOS: dict[str, Scenario] = {
             (Shot(turn_degrees=13.0, move_px=9.0, sway_px=5.0, zoom=0.05, still_start=True),),
         ),
         Scenario(
-            "occluder", "a hand comes into the picture and covers a part of the face", 125, 3, (Shot(turn_degrees=5.0, hand=True),)
+            "occluder",
+            "a hand comes into the picture and covers a part of the face",
+            125,
+            3,
+            (Shot(turn_degrees=5.0, hand=True),),
         ),
         Scenario(
             "scene-cut",
@@ -245,26 +249,28 @@ def _blinks(t: Floats, random: Callable[[], float]) -> Floats:
 
 
 def _speech(t: Floats, random: Callable[[], float]) -> Floats:
-    """Opening between the lips, px: syllables of 140 to 260 ms in phrases, lips closed on some, a smile in the pauses."""
-    gap = np.full_like(t, np.nan)
+    """Opening between the lips, px: phrases of 170 to 290 ms syllables, lips closed after some, a smile in pauses."""
     keys: list[tuple[float, float]] = [(-1.0, 4.0), (0.0, 3.5)]
     now = 0.12
     while now < t[-1] + 1:
         for _ in range(4 + int(5 * random())):  # a phrase
-            length = 0.14 + 0.12 * random()
-            peak = 5.0 + 8.5 * random() ** 1.3
-            valley = 0.7 if random() < 0.3 else 2.0 + 2.0 * random()  # m, b, p against others
-            keys += [(now + 0.5 * length, peak), (now + length, valley)]
+            length = 0.17 + 0.12 * random()
+            keys.append((now + 0.5 * length, 5.0 + 8.5 * random() ** 1.3))
             now += length
+            if random() < 0.35:  # m, b, p
+                keys += [(now, 0.6), (now + 0.08, 0.6)]
+                now += 0.08
+            else:
+                keys.append((now, 2.0 + 2.0 * random()))
         pause = 0.25 + 0.35 * random()
         keys += [(now + 0.3 * pause, 3.0), (now + 0.9 * pause, 3.5)]
         now += pause
     times, values = np.array(keys).T
-    # raised cosines between the keys
+    # raised cosines between the keys, then the inertia of lips and jaw
     right = np.clip(np.searchsorted(times, t, side="right"), 1, len(times) - 1)
     s = (t - times[right - 1]) / (times[right] - times[right - 1])
     gap = values[right - 1] + (values[right] - values[right - 1]) * (0.5 - 0.5 * np.cos(np.pi * s))
-    return np.clip(gap, 0.7, 14.0)
+    return np.clip(_low_pass(gap, 1), 0.7, 14.0)
 
 
 def _saccades(t: Floats, random: Callable[[], float]) -> Floats:
@@ -281,10 +287,10 @@ def _saccades(t: Floats, random: Callable[[], float]) -> Floats:
 
 def _gesture(t: float) -> tuple[float, float, float, float] | None:
     """Wrist track of the gesture: up from below the frame within a second, a wave across the chin, away again."""
-    if not 0.8 < t < 4.6:
+    if not 0.4 < t < 4.4:
         return None
-    up = float(_step(np.array((t - 0.8) / 1.0)) * _step(np.array((4.6 - t) / 1.0)))
-    swing = np.sin(2 * np.pi * 1.1 * (t - 0.9))
+    up = float(_step(np.array((t - 0.4) / 1.0)) * _step(np.array((4.4 - t) / 1.0)))
+    swing = np.sin(2 * np.pi * 1.1 * (t - 0.5))
     x = 320 - 52 * up + 9 * swing * up
     y = 420 - 192 * up + 4 * np.sin(2 * np.pi * 0.7 * t) * up
     return (float(x), float(y), float(-16 * up + 9 * swing * up - 4), 1.0)

@@ -30,18 +30,19 @@ SIZE = 512  # of the photograph
 PAD = 64  # the background continues beyond the photograph by its mirror image
 OVERSAMPLE = 2  # textures are stored at twice the photograph's resolution, so that bilinear look-ups stay crisp
 
-HEAD_OUTLINE = (  # clockwise from the left ear; generous by some 3 px where the matte decides (hair, ears)
+# clockwise from the left ear; generous by some 3 px where the matte decides (hair, ears)
+HEAD_OUTLINE = (
     (183, 134), (171, 131), (164, 121), (156, 110), (151, 98), (150, 84), (149, 68), (152, 57), (162, 46), (173, 38),
     (184, 32), (189, 25), (203, 16), (218, 12), (232, 11), (246, 13), (260, 18), (274, 26), (287, 37), (296, 50),
     (301, 66), (304, 82), (302, 101), (296, 116), (287, 128), (278, 136), (268, 139), (264, 138), (264, 150),
-    (259, 161), (256, 172), (253.5, 181), (253, 190), (258, 202), (258, 236), (176, 236), (168, 200), (186, 184), (185, 172),
-    (183, 160), (181, 150), (179, 140),
+    (259, 161), (256, 172), (253.5, 181), (253, 190), (258, 202), (254, 228), (188, 228), (180, 204), (185, 186),
+    (185, 172), (183, 160), (181, 150), (179, 140),
 )  # fmt: skip
 TORSO_OUTLINE = (
     (20, 600), (30, 330), (50, 275), (66, 246), (75, 237), (85, 229), (96, 222), (105, 215), (111, 208), (112, 195),
     (114, 188), (119, 187), (123, 175), (129, 167), (140, 157), (151, 151), (168, 148.3), (190, 149.1), (205, 152),
-    (221, 156.7), (236, 163), (251, 171), (268, 182), (282, 196), (292, 209), (299, 222), (302, 235), (315, 242), (328, 250),
-    (340, 261), (350, 275), (356, 290), (360, 308), (364, 345), (366, 600),
+    (221, 156.7), (236, 163), (251, 171), (268, 182), (282, 196), (292, 209), (299, 222), (302, 235), (315, 242),
+    (328, 250), (340, 261), (350, 275), (356, 290), (360, 308), (364, 345), (366, 600),
 )  # fmt: skip
 NECK = (172.0, 226.0)  # y: above, points move with the head, below with the torso
 EARS = (((166, 116), (172, 128), (180, 130), (186, 122)), ((266, 122), (267, 134), (272, 133), (279, 122)))
@@ -82,10 +83,10 @@ class Portrait:
     inner: Texture
     """Eyeballs and upper teeth, continued behind lids and lips."""
     depth: Floats
-    """(SIZE, SIZE): height of the head towards the camera, px, 0 at the hair's outline, about 80 at the tip of the nose."""
+    """(SIZE, SIZE): height of the head towards the camera, px; 0 at the hair's outline, about 75 at the nose's tip."""
 
 
-# -- facial curves: y over x, from corner to corner ---------------------------------------------------------------------
+# -- facial curves: y over x, from corner to corner --------------------------------------------------------------------
 
 LEFT_EYE = (193.0, 212.5)  # x of the corners, left and right in the picture
 RIGHT_EYE = (236.5, 257.5)
@@ -99,8 +100,13 @@ LOWER_LID = (
     (193, 100.8), (196, 102.2), (199, 103.3), (203, 104.2), (206, 104.4), (209, 104.0), (212.5, 103.2),
     (236.5, 104.6), (239, 105.5), (242, 106.1), (246, 106.5), (250, 106.0), (254, 104.9), (257.5, 103.6),
 )  # fmt: skip
-BROW = ((184, 92), (189, 90.5), (197, 88.5), (205, 90), (212, 92), (225, 92.5), (238, 93), (250, 92), (260, 95), (268, 97))
-UPPER_LIP_TOP = ((196, 137.5), (203, 138.3), (212, 138.6), (219, 138.9), (224, 139.4), (230, 139.0), (244, 139.5), (250, 139.5))
+BROW = (
+    (184, 92), (189, 90.5), (197, 88.5), (205, 90), (212, 92), (225, 92.5), (238, 93), (250, 92), (260, 95),
+    (268, 97),
+)  # fmt: skip
+UPPER_LIP_TOP = (
+    (196, 137.5), (203, 138.3), (212, 138.6), (219, 138.9), (224, 139.4), (230, 139.0), (244, 139.5), (250, 139.5),
+)  # fmt: skip
 UPPER_LIP = (
     (202.5, 139.6), (205, 140.6), (208, 141.6), (211, 142.4), (215, 143.3), (220, 143.9), (225, 144.1), (230, 143.9),
     (234, 143.3), (238, 142.0), (241, 141.2), (244, 140.8),
@@ -109,8 +115,14 @@ LOWER_LIP = (
     (202.5, 139.6), (204, 142.2), (206, 144.6), (209, 147.0), (212, 148.4), (216, 149.3), (221, 149.5), (226, 149.1),
     (230, 148.3), (234, 146.8), (238, 144.7), (241, 142.8), (244, 140.8),
 )  # fmt: skip
-LOWER_LIP_BOTTOM = ((198, 144), (204, 147), (208, 150.5), (213, 153.5), (219, 155), (225, 154.8), (231, 153), (237, 149.5), (243, 145.5), (248, 144))
-CHIN = ((180, 158), (190, 162), (200, 170.5), (210, 176.5), (218, 178.5), (226, 178.5), (235, 177), (245, 172.5), (254, 165), (264, 158))
+LOWER_LIP_BOTTOM = (
+    (198, 144), (204, 147), (208, 150.5), (213, 153.5), (219, 155), (225, 154.8), (231, 153), (237, 149.5),
+    (243, 145.5), (248, 144),
+)  # fmt: skip
+CHIN = (
+    (180, 158), (190, 162), (200, 170.5), (210, 176.5), (218, 178.5), (226, 178.5), (235, 177), (245, 172.5),
+    (254, 165), (264, 158),
+)  # fmt: skip
 
 
 def curve(points: tuple[tuple[float, float], ...], x: Floats) -> Floats:
@@ -121,7 +133,7 @@ def curve(points: tuple[tuple[float, float], ...], x: Floats) -> Floats:
 def opening(points: tuple[tuple[float, float], ...], other: tuple[tuple[float, float], ...]) -> NDArray[np.bool_]:
     """Pixels of the photograph that lie between two curves (an eye or the mouth)."""
     mask = np.zeros((SIZE, SIZE), bool)
-    for first, last in ((LEFT_EYE, RIGHT_EYE) if points is UPPER_LID else (MOUTH,)):
+    for first, last in (LEFT_EYE, RIGHT_EYE) if points is UPPER_LID else (MOUTH,):
         x = np.arange(np.ceil(first), last)
         top, bottom = curve(points, x), curve(other, x)
         y = np.arange(SIZE)[:, None]
@@ -139,7 +151,7 @@ def portrait() -> Portrait:
     head_inside = _polygon(HEAD_OUTLINE)
     torso_inside = _polygon(TORSO_OUTLINE)
     person = ndimage.binary_dilation(head_inside | torso_inside, iterations=3)
-    wall = _fill(photo, ~person) 
+    wall = _fill(photo, ~person)
     head_alpha, head_colour = _matte(photo, _head_region(photo, wall, head_inside), reach=2)
     # towards the collar, black lies on black: any soft edge will do
     y = np.arange(SIZE, dtype=float)[:, None]

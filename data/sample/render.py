@@ -10,8 +10,9 @@ Coordinates, front to back:
       | camera
     frame     output pixels
 
-Every step is one-to-one within its layer, and both directions are implemented: a picture is made by tracing frame pixels
-back to material, the true motion by carrying material forward into another frame. So motion and pictures cannot disagree.
+Every step is one-to-one within its layer, and both directions are implemented: a picture is made by tracing frame
+pixels back to material, the true motion by carrying material forward into another frame. So motion and pictures cannot
+disagree.
 """
 
 from __future__ import annotations
@@ -29,14 +30,19 @@ from data.sample.motion import REST_GAP_PX, Camera, Pose
 from data.sample.portrait import curve, portrait, ramp
 
 Floats = NDArray[np.float64]
+Colours = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 BACKGROUND, TORSO, SKIN, EYE, TEETH, CAVITY, HAND = range(7)  # labels; CAVITY is the dark of the mouth, not traceable
 
 PIVOT = (224.0, 150.0, -12.0)  # of the head's rotation: x, y, depth; at the top of the neck
 TORSO_PIVOT = (220.0, 420.0)
 MOUTH_CENTRE = (223.2, 145.0)
+MOUTH_HALF_WIDTH = 20.5
 FACE_BOX = (178.0, 70.0, 268.0, 205.0)  # x0, y0, x1, y1: faces move inside of it only
 LASHES = (62.0, 38.0, 28.0)  # R'G'B', as in the photograph
+MOUTH_DARK = (44.0, 18.0, 16.0)
+TONGUE = (138.0, 74.0, 70.0)
 LIP_LINE = (104.0, 50.0, 46.0)  # between closed lips
 HAND_SHADOW = (-9.0, 7.0)  # offset of the hand's shadow, px
 
@@ -50,7 +56,7 @@ class Traced:
     label: uint8 (H, W). material: float64 (H, W, 2), (x, y) on the layer of that label.
     """
 
-    picture: NDArray[np.float32]
+    picture: Colours
     label: NDArray[np.uint8]
     material: Floats
 
@@ -85,7 +91,7 @@ class Stage:
     def trace(self) -> Traced:
         layers = portrait()
         fy, fx = np.mgrid[0 : self.size, 0 : self.size].astype(float)
-        wx, wy = self._to_world(fx, fy)
+        wx, wy = self.to_world(fx, fy)
         bx, by = self._background_back(wx, wy)
         picture = layers.background.sample(bx, by)[..., :3]
         label = np.full(fx.shape, BACKGROUND, np.uint8)
@@ -115,7 +121,7 @@ class Stage:
 
     # -- camera ------------------------------------------------------------------------------------------------------
 
-    def _to_world(self, fx: Floats, fy: Floats) -> tuple[Floats, Floats]:
+    def to_world(self, fx: Floats, fy: Floats) -> tuple[Floats, Floats]:
         middle = (self.size - 1) / 2
         sign = -1.0 if self.camera.mirrored else 1.0
         pitch = self.camera.pitch * 256 / self.size
@@ -174,7 +180,7 @@ class Stage:
         c, s = np.cos(np.radians(degrees)) / scale, np.sin(np.radians(degrees)) / scale
         return c * (wx - hx) + s * (wy - hy), -s * (wx - hx) + c * (wy - hy)
 
-    # -- head -----------------------------------------------------------------------------------------------------------
+    # -- head -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def _rotation(self) -> Floats:
@@ -215,7 +221,7 @@ class Stage:
         top, left = max(int(fy.min()) - 6, 0), max(int(fx.min()) - 6, 0)
         return slice(top, max(int(fy.max()) + 7, top)), slice(left, max(int(fx.max()) + 7, left))
 
-    # -- face -----------------------------------------------------------------------------------------------------------
+    # -- face -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def _knots(self) -> tuple[Floats, Floats]:
@@ -233,7 +239,7 @@ class Stage:
         lift = -pose.brow * side**0.5
         narrowed = min(pose.gap / REST_GAP_PX, 1.0)
         widened = max(pose.gap - REST_GAP_PX, 0.0)
-        u = np.clip((x - MOUTH_CENTRE[0]) / 20.5, -1, 1)
+        u = np.clip((x - MOUTH_CENTRE[0]) / MOUTH_HALF_WIDTH, -1, 1)
         hole = (lower - upper) * narrowed + widened * (1 - u * u)
         jaw = 0.62 * widened - 0.30 * max(REST_GAP_PX - pose.gap, 0.0)
         press = 0.42 * (1 - narrowed) * (lower - upper)  # closing, the upper lip comes down
@@ -243,7 +249,8 @@ class Stage:
         rest = np.stack(
             (
                 70 * one, brow, 0.45 * brow + 0.55 * lid, lid - 1.8, lid, below, below + 7, 130 * one,
-                curve(model.UPPER_LIP_TOP, x), upper, lower, curve(model.LOWER_LIP_BOTTOM, x), chin - 8, chin, 205 * one,
+                curve(model.UPPER_LIP_TOP, x), upper, lower, curve(model.LOWER_LIP_BOTTOM, x), chin - 8, chin,
+                205 * one,
             ), -1,
         )  # fmt: skip
         moved = np.stack(
@@ -269,10 +276,8 @@ class Stage:
         out_x[inside] = x[inside] + self._width(x[inside], vy)
         return out_x, out_y
 
-    def _face(
-        self, hx: Floats, hy: Floats
-    ) -> tuple[Floats, Floats, NDArray[np.float32], NDArray[np.uint8], Floats]:
-        """From positions on the moving head (h, w): skin material x and y, premultiplied RGBA, labels, inner material."""
+    def _face(self, hx: Floats, hy: Floats) -> tuple[Floats, Floats, Colours, NDArray[np.uint8], Floats]:
+        """From head positions (h, w): skin material x and y, premultiplied RGBA, labels, inner material."""
         layers = portrait()
         sx, sy = hx.copy(), hy.copy()
         kind = np.full(hx.shape, SKIN, np.uint8)
@@ -309,24 +314,28 @@ class Stage:
         mx, my = x0[shown], y[shown]
         colour, teeth = self._mouth(mx, my, at[shown, 9], at[shown, 10])
         _blend(colours, shown, cover[shown], colour)
-        seen = cover[shown] > 0.5
-        kinds[shown[seen & teeth]] = TEETH
-        kinds[shown[seen & ~teeth]] = CAVITY
+        half = cover[shown] > 0.5
+        kinds[shown[half & teeth]] = TEETH
+        kinds[shown[half & ~teeth]] = CAVITY
         rgba[inside], kind[inside], inner[inside] = colours, kinds, materials
         return sx, sy, rgba, kind, inner
 
-    def _mouth(self, x: Floats, y: Floats, top: Floats, bottom: Floats) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _mouth(self, x: Floats, y: Floats, top: Floats, bottom: Floats) -> tuple[Colours, Mask]:
         """Colours (n, 3) of the mouth's inside at head positions, and where they are the photograph's upper teeth."""
         gap = self.pose.gap
-        u = (x - MOUTH_CENTRE[0]) / 20.5
+
+        def when_open(low: float, high: float) -> float:
+            return float(ramp(np.array(gap), low, high))
+
+        u = (x - MOUTH_CENTRE[0]) / MOUTH_HALF_WIDTH
         centre = np.clip(1 - u * u, 0, 1)
         depth = np.clip((y - top) / np.maximum(bottom - top, 1.0), 0, 1)
-        dark, tongue = np.array((44.0, 18.0, 16.0)), np.array((138.0, 74.0, 70.0))
-        share = ramp(depth, 0.45, 0.95) * ramp(np.full_like(x, gap), 5.5, 10) * centre * 0.8
+        dark, tongue, line = np.array(MOUTH_DARK), np.array(TONGUE), np.array(LIP_LINE)
+        share = ramp(depth, 0.45, 0.95) * centre * 0.8 * when_open(5.5, 10)
         colour = dark + share[:, None] * (tongue - dark)
 
         rise = bottom - y  # lower teeth show just above the lower lip in a wide open mouth
-        low = ramp(rise, -0.5, 0.8) * ramp(-rise, -3.6, -2.2) * ramp(np.full_like(x, gap), 7.5, 11) * ramp(centre, 0.55, 0.9)
+        low = ramp(rise, -0.5, 0.8) * ramp(-rise, -3.6, -2.2) * ramp(centre, 0.55, 0.9) * when_open(7.5, 11)
         lower_teeth = portrait().inner.sample(x * 0.9 + 0.1 * MOUTH_CENTRE[0], np.full_like(y, 146.3))[:, :3] * 0.62
         colour += (0.75 * low)[:, None] * (lower_teeth - colour)
 
@@ -334,17 +343,16 @@ class Stage:
         upper = ramp(edge - y, -0.7, 0.7)
         teeth = portrait().inner.sample(x, y)[:, :3].astype(float)
         if gap < REST_GAP_PX:  # the upper lip comes down over them and takes the light
-            open_ = float(ramp(np.array(gap), 1.0, 3.8))
-            lit = open_ * (0.55 + 0.45 * ramp(y - top, -0.5, 2.5))
-            teeth = np.array(LIP_LINE) + lit[:, None] * (teeth - np.array(LIP_LINE))
-            colour = np.array(LIP_LINE) + open_ * (colour - np.array(LIP_LINE))
+            lit = when_open(1.0, 3.8) * (0.55 + 0.45 * ramp(y - top, -0.5, 2.5))
+            teeth = line + lit[:, None] * (teeth - line)
+            colour = line + when_open(1.0, 3.8) * (colour - line)
         colour += upper[:, None] * (teeth - colour)
         return colour.astype(np.float32), upper > 0.6
 
 
-def _within_face(x: Floats, y: Floats) -> NDArray[np.bool_]:
+def _within_face(x: Floats, y: Floats) -> Mask:
     x0, y0, x1, y1 = FACE_BOX
-    return (x > x0) & (x < x1) & (y > y0) & (y < y1)
+    return np.asarray((x > x0) & (x < x1) & (y > y0) & (y < y1))
 
 
 def _columns_at(x: Floats, table: Floats) -> Floats:
@@ -366,7 +374,8 @@ def _by_columns(x: Floats, y: Floats, source: Floats, target: Floats) -> Floats:
 
 def _between(y: Floats, top: Floats, bottom: Floats, height: Floats) -> Floats:
     """Soft cover of an opening: 1 inside, 0 outside, 1.2 px wide edges, vanishing with the opening's height."""
-    return np.clip(np.minimum(y - top, bottom - y) / 1.2 + 0.5, 0, 1) * np.clip(height / 0.8, 0, 1)
+    edge = np.clip(np.minimum(y - top, bottom - y) / 1.2 + 0.5, 0, 1)
+    return np.asarray(edge * np.clip(height / 0.8, 0, 1))
 
 
 def _look_up(grid: Floats, x: Floats, y: Floats) -> Floats:
@@ -381,18 +390,18 @@ def _look_up(grid: Floats, x: Floats, y: Floats) -> Floats:
     return np.asarray(top * (1 - fv) + bottom * fv)
 
 
-def _blend(rgba: NDArray[np.float32], at: NDArray[np.int64], cover: Floats, colour: NDArray[np.float32]) -> None:
+def _blend(rgba: Colours, at: NDArray[np.int64], cover: Floats, colour: Colours) -> None:
     """Paints opaque colours (n, 3) with `cover` over premultiplied pixels `at`, in place, within their alpha."""
     a = cover.astype(np.float32)[:, None]
     rgba[at, :3] = rgba[at, :3] * (1 - a) + colour * a * rgba[at, 3:]
 
 
 def _over(
-    picture: NDArray[np.float32],
+    picture: Colours,
     label: NDArray[np.uint8],
     material: Floats,
     box: tuple[slice, slice],
-    rgba: NDArray[np.float32],
+    rgba: Colours,
     what: int,
     where: tuple[Floats, Floats],
 ) -> None:

@@ -137,7 +137,7 @@ def measure(source: Clip, decoded: Clip, columns: Collection[str]) -> dict[str, 
 def _score(column: str, source: Array, decoded: Array) -> float:
     """The score of one frame, from what the column's network says of the two pictures."""
     if column == "csim":
-        return float(source @ decoded)
+        return min(float(source @ decoded), 1.0)  # rounding may take it past 1
     if column in ("akd", "nme"):
         distance_px = float(np.linalg.norm(source - decoded, axis=1).mean())
         left, right = OUTER_EYE_CORNERS

@@ -226,7 +226,7 @@ class MultiScaleVgg(Distance):
     stride = VGG_STRIDE
 
     def __init__(self, features: Callable[[Tensor], Iterable[Tensor]], min_side: int) -> None:
-        """features: float32 (B, 3, h, w) in [0, 1] -> the five levels, one by one: all at once would not fit at 1080p."""
+        """features: float32 (B, 3, h, w) in [0, 1] -> the five levels, one by one: all at once fill gigabytes."""
         super().__init__()
         self.features = features
         self.min_side = min_side

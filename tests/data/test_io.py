@@ -89,6 +89,13 @@ def test_ffmpeg_sees_the_same_samples_in_our_files(tmp_path: Path, suffix: str) 
     assert ffmpeg("-i", tmp_path / f"a{suffix}", "-f", "rawvideo", "-") == clip.yuv_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_the_same_clip_gives_the_same_file(tmp_path: Path, suffix: str) -> None:
+    for name in ("a", "b"):
+        write_clip(make_clip(), tmp_path / f"{name}{suffix}")
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
 def test_extreme_samples_survive_lossless_files(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y, u, v = (rng.integers(0, 2, s, dtype=np.uint8) * 255 for s in ((3, 32, 32), (3, 16, 16), (3, 16, 16)))

@@ -222,9 +222,7 @@ class TestInChromium:
         section = document.split('id="rd"')[1].split("</section>")[0]
         assert sorted(filter(None, Elements(section).curves())) == ["h264", "hevc-paper", "vvc"]
         assert "lower is better" in section and "BD against <span" in document
-        assert re.search(
-            r'BD against <span data-show="anchor">vvc</span>, <span data-show="metric">LPIPS', document
-        )
+        assert re.search(r'BD against <span data-show="anchor">vvc</span>, <span data-show="metric">LPIPS', document)
         points = sum(len(CODECS[codec]) for codec in ("h264", "hevc-paper", "vvc"))
         assert document.count('class="ledger-row') == points
 

@@ -1,0 +1,338 @@
+"""The sweep, end to end: honest rows, resume, faults, one code path for pool and cluster."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import HdacError
+from data.io import write_clip
+from hdac.systems import decode
+from rd import sweep
+from rd.cache import Cache
+from rd.jobs import CodeJob
+from rd.table import read_points
+from tests.clips import moving_clip, psnr_y
+
+PLUGIN = str(Path(__file__).with_name("faulty.py"))
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    for name, seed in (("a", 1), ("b", 2)):
+        write_clip(moving_clip(5, 48, 40, seed=seed), folder / f"{name}.y4m")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "encodes.log"
+    monkeypatch.setenv("HDAC_TEST_LOG", str(path))
+    path.touch()
+    return path
+
+
+def run(clips: Path, out: Path, *arguments: str, codecs: str = "quick,other") -> int:
+    return sweep.main(
+        ["--sequences", str(clips), "--codecs", codecs, "--plugin", PLUGIN, "--metrics", "psnr", "--jobs", "2"]
+        + ["--no-report", "--out", str(out), *arguments]
+    )
+
+
+def without_timings(points: pd.DataFrame) -> pd.DataFrame:
+    return points.drop(columns=["encode_s", "decode_s"])
+
+
+def encodes(log: Path) -> list[str]:
+    return log.read_text().splitlines()
+
+
+def test_every_row_is_the_length_of_bytes_that_decode_to_what_was_measured(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(clips, out) == 0
+    points = read_points(out)
+    assert len(points) == 2 * 2 * 2 * 2 and set(points["status"]) == {"ok"}
+    cache = Cache(out / "cache")
+    sources = {"a": moving_clip(5, 48, 40, seed=1), "b": moving_clip(5, 48, 40, seed=2)}
+    layers = [column for column in points if column.startswith("bytes_")]
+    frames = pd.read_parquet(out / "frames.parquet")
+    for row in points.to_dict("records"):
+        stream = cache.load_stream(row["key"])
+        source, decoded = sources[row["sequence"]], decode(stream)
+        assert row["bytes"] == len(stream) == sum(row[layer] for layer in layers)
+        assert row["kbps"] == pytest.approx(len(stream) * 8 / (5 / 25) / 1000)
+        assert row["bpp"] == pytest.approx(len(stream) * 8 / (5 * 48 * 40))
+        per_frame = np.mean([psnr_y(source[i : i + 1], decoded[i : i + 1]) for i in range(5)])
+        assert row["psnr_y"] == pytest.approx(per_frame, abs=1e-6)
+        own = frames.merge(pd.DataFrame([row])[["sequence", "codec", "regime", "point"]])
+        assert own["frame"].tolist() == list(range(5))
+        assert own["bytes"].sum() + row["bytes_header"] == len(stream)
+        assert own["psnr_y"].mean() == pytest.approx(row["psnr_y"])
+    assert {"bd.csv", "run.json", "candidates.csv"} <= {p.name for p in out.iterdir()}
+
+
+def test_provenance_holds_commands_versions_hashes_and_what_was_not_computed(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(tmp_path / "nothing"))
+    monkeypatch.setenv("HDAC_CACHE", str(tmp_path / "nothing"))
+    out = tmp_path / "out"
+    assert run(clips, out, "--metrics", "psnr_y", "csim", "--regime", "one-intra", codecs="quick") == 0
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["command"].startswith("rd-sweep --sequences")
+    commands = facts["codecs"]["quick"]["commands"]
+    assert len(commands) == 2 and all("libx265" in command for command in commands.values())
+    assert "x265" in facts["versions"] and facts["machine"]["cores"] >= 1
+    assert {s["name"]: s["sha256"] for s in facts["sequences"]}["a"] == moving_clip(5, 48, 40, seed=1).sha256()
+    assert facts["metrics"]["computed"] == ["psnr_y"]
+    assert list(facts["metrics"]["not_computed"]) == ["csim"]
+    assert "csim" not in read_points(out)  # never zero
+
+
+def test_a_second_run_codes_nothing_and_changes_no_number(clips: Path, tmp_path: Path, log: Path) -> None:
+    out = tmp_path / "out"
+    assert run(clips, out) == 0
+    first, n = (out / "points.csv").read_bytes(), len(encodes(log))
+    assert run(clips, out) == 0
+    assert len(encodes(log)) == n == 16
+    assert (out / "points.csv").read_bytes() == first
+    assert run(clips, out, "--force") == 0
+    assert len(encodes(log)) == 2 * n
+
+
+def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(clips: Path, tmp_path: Path, log: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "rd.sweep", "--sequences", str(clips), "--codecs", "slow", "--plugin", PLUGIN]
+    command += ["--metrics", "psnr", "--regime", "one-intra", "--jobs", "2", "--no-report", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(encodes(log)) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1)
+    finished = list((out / "cache" / "streams").rglob("*.json"))
+    assert 2 <= len(finished) < 16
+    assert not (out / "points.csv").exists()
+    before = len(encodes(log))
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    assert len(encodes(log)) - before == 16 - len([p for p in finished if p.with_suffix(".bin").exists()])
+    assert len(read_points(out)) == 16
+
+
+def test_a_damaged_cache_entry_is_coded_again(clips: Path, tmp_path: Path, log: Path) -> None:
+    out = tmp_path / "out"
+    assert run(clips, out) == 0
+    points, n = read_points(out), len(encodes(log))
+    path = Cache(out / "cache").stream_path(points["key"].iloc[3])
+    path.write_bytes(path.read_bytes()[:-3])
+    assert run(clips, out) == 0
+    assert len(encodes(log)) == n + 1
+    pd.testing.assert_frame_equal(without_timings(read_points(out)), without_timings(points))
+
+
+def test_failures_become_rows_with_their_reason_and_a_bad_exit(
+    clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    codecs = "quick,crashes,hangs,raises,loses-a-frame"
+    assert run(clips, out, "--regime", "one-intra", "--timeout", "4", codecs=codecs) == 1
+    points = read_points(out)
+    errors = points[points["status"] == "failed"].groupby("codec")["error"].agg(lambda e: e.iloc[0])
+    assert "SIGSEGV" in errors["crashes"]
+    assert "time limit of 4 s" in errors["hangs"]
+    assert "cannot code 48x40" in errors["raises"]
+    assert "5 frames of 48x40 at 25 fps went in, 4 of 48x40" in errors["loses-a-frame"]
+    good = points[points["codec"] == "quick"]
+    assert set(good["status"]) == {"ok"} and len(good) == 4
+    assert (points["status"] == "failed").sum() == 2 * (2 + 1 + 2 + 2)
+    stderr = capfd.readouterr().err
+    assert "14 jobs failed" in stderr and "Traceback" not in stderr
+
+
+def test_a_sweep_in_which_everything_failed_still_tells(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(clips, out, "--regime", "one-intra", codecs="raises") == 1
+    assert set(read_points(out)["status"]) == {"failed"}
+
+
+def test_two_sweeps_on_one_folder_are_refused(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with open(out / ".lock", "a") as held:
+        held.write("4711")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert run(clips, out) == 1
+    assert "another sweep (process 4711)" in capsys.readouterr().err
+    assert run(clips, out, "--regime", "one-intra", codecs="quick") == 0
+
+
+@pytest.mark.parametrize("kind", ["below a file", "read-only"])
+def test_an_output_folder_that_cannot_be_written_is_one_line_of_error(
+    clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    if kind == "below a file":
+        (tmp_path / "file").write_text("")
+        out = tmp_path / "file" / "out"
+    else:
+        out = tmp_path / "read-only"
+        out.mkdir()
+        read_only = ["mount", "-t", "tmpfs", "-o", "ro", "none", str(out)]
+        if subprocess.run(read_only, capture_output=True, check=False).returncode:
+            pytest.skip("a read-only folder that root cannot write needs the right to mount")
+    try:
+        assert run(clips, out, codecs="quick") == 1
+    finally:
+        if kind == "read-only":
+            subprocess.run(["umount", str(out)], check=True)
+    assert capfd.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_full_disk_stops_the_sweep_with_a_clear_error(
+    clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "full"
+    out.mkdir()
+    small = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(out)]
+    if subprocess.run(small, capture_output=True, check=False).returncode:
+        pytest.skip("a full disk needs the right to mount a small one")
+    try:
+        assert run(clips, out, codecs="quick") == 1
+        left = [p.name for p in out.rglob(".*") if p.is_file() and p.name != ".lock"]
+    finally:
+        subprocess.run(["umount", str(out)], check=True)
+    assert "No space left on device" in capfd.readouterr().err
+    assert left == []
+
+
+def test_errors_that_no_later_job_escapes_end_the_sweep(clips: Path, tmp_path: Path) -> None:
+    sequences = sweep.resolve([str(clips)])
+    settings = sweep.Settings(out=tmp_path, cache=tmp_path / "cache", columns=("psnr_y",), regimes=("one-intra",))
+    families, _ = sweep.choose_families(["h264"], sweep.FAMILIES)
+    runner = sweep.Runner(sweep.plan(sweep.inspect(sequences), families, settings), settings)
+    runner._queue_coding()
+    future: Future[dict[str, object]] = Future()
+    future.set_exception(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(HdacError, match="cannot go on: .*No space left"):
+        runner._finish(runner.to_code[0], future)
+
+
+def test_clips_of_the_same_name_keep_their_own_rows(clips: Path, tmp_path: Path) -> None:
+    write_clip(moving_clip(5, 48, 40, seed=3), tmp_path / "more" / "a.y4m")
+    out = tmp_path / "out"
+    both = ["--sequences", str(clips), str(tmp_path / "more")]
+    assert run(clips, out, "--regime", "one-intra", *both, codecs="quick") == 0
+    facts = json.loads((out / "run.json").read_text())
+    assert len({s["name"] for s in facts["sequences"]}) == len({s["sha256"] for s in facts["sequences"]}) == 3
+    assert len(read_points(out)) == 6
+
+
+@pytest.mark.parametrize(("width", "height", "n_frames"), [(16, 16, 1), (33, 47, 2)])
+def test_single_frames_and_odd_sizes_are_swept(tmp_path: Path, width: int, height: int, n_frames: int) -> None:
+    write_clip(moving_clip(n_frames, width, height, Fraction(30000, 1001)), tmp_path / "clips" / "odd.y4m")
+    out = tmp_path / "out"
+    metrics = ("--metrics", "psnr", "ssim", "vmaf", "temporal", "xpsnr")
+    assert run(tmp_path / "clips", out, *metrics, "--regime", "one-intra", codecs="quick") == 0
+    points = read_points(out)
+    assert set(points["fps"]) == {"30000/1001"} and points["psnr_y"].notna().all()
+    assert json.loads((out / "run.json").read_text())["metrics"]["not_computed"]["ms_ssim_y"]
+
+
+def test_a_setting_is_not_taken_far_above_the_rate_limit(clips: Path, tmp_path: Path) -> None:
+    everything, limited = tmp_path / "all", tmp_path / "limited"
+    assert run(clips, everything, "--regime", "one-intra", codecs="ladder") == 0
+    limit = float(read_points(everything).query("sequence == 'a'")["kbps"].sort_values().iloc[2]) + 0.01
+    assert run(clips, limited, "--regime", "one-intra", "--max-kbps", str(limit), codecs="ladder") == 0
+    for name, curve in read_points(limited).groupby("sequence"):
+        whole = read_points(everything).query("sequence == @name").sort_values("kbps")
+        expected = whole["kbps"][: int((whole["kbps"] <= limit).sum()) + 1]  # the first one above is kept
+        assert sorted(curve["kbps"]) == expected.tolist()
+
+
+def test_dry_run_prints_the_matrix_and_does_nothing(
+    clips: Path, tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(clips, tmp_path / "out", "--dry-run") == 0
+    text = capsys.readouterr().out
+    assert "a  5 frames 48x40 25 fps  quick  short-gop: 2 candidates, 2 to code" in text
+    assert "8 curves, 16 streams (16 to code)" in text
+    assert not (tmp_path / "out").exists() and not encodes(log)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--codecs", "no-such"], "'no-such'"),
+        (["--metrics", "no-such"], "'no-such'"),
+        (["--sequences", "no-such.mp4"], "no-such.mp4"),
+        (["--plugin", "no_such_module"], "no_such_module"),
+        (["--codecs", "vtm"], "vtm cannot run here"),
+        (["--scheduler", "tcp://127.0.0.1:9"], "127.0.0.1:9"),
+    ],
+)
+def test_bad_arguments_are_named_in_one_line(
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    named: str,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sweep, "SCHEDULER_TIMEOUT_S", 2)
+    assert run(clips, tmp_path / "out", *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and named in error and "Traceback" not in error
+
+
+def test_a_dask_cluster_gives_the_same_rows_as_the_local_pool(clips: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    local, remote = tmp_path / "local", tmp_path / "remote"
+    assert run(clips, local, "--regime", "one-intra") == 0
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=True, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        assert run(clips, remote, "--regime", "one-intra", "--scheduler", cluster.scheduler_address) == 0
+    pd.testing.assert_frame_equal(without_timings(read_points(local)), without_timings(read_points(remote)))
+
+
+def test_a_stream_that_decodes_to_other_frames_than_before_is_reported(clips: Path, tmp_path: Path) -> None:
+    """The scores are taken from a second decode; a decoder that is not deterministic must not go unnoticed."""
+    out = tmp_path / "out"
+    assert run(clips, out, "--regime", "one-intra", codecs="quick") == 0
+    path = next((out / "cache" / "streams").rglob("*.json"))
+    entry = json.loads(path.read_text())
+    entry["decoded_sha256"] = hashlib.sha256(b"other frames").hexdigest()
+    path.write_text(json.dumps(entry))
+    for scores in (out / "cache" / "scores").rglob("*.json"):
+        scores.unlink()
+    assert run(clips, out, "--regime", "one-intra", codecs="quick") == 1
+    failed = read_points(out).query("status == 'failed'")
+    assert len(failed) == 1 and "decodes to other frames" in failed["error"].iloc[0]
+
+
+def test_jobs_are_small_messages(clips: Path) -> None:
+    """What travels to a worker is names and settings, never samples."""
+    import pickle
+
+    (sequence, *_) = sweep.resolve([str(clips)])
+    family = sweep.FAMILIES["hevc"]
+    job = CodeJob(sequence, family.candidates("one-intra", 2)[0], "0" * 64, Path("cache"))
+    assert len(pickle.dumps(job)) < 2000
+    assert os.path.getsize(clips / "a.y4m") > 10_000
