@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: demo test check install bench clean
 
 demo: $(VENV)/.installed
-	$(BIN)/rd-sweep --sequences sample --frames 75 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
+	$(BIN)/rd-sweep --sequences sample/talk-motion sample/occluder --frames 48 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n $(JOBS)

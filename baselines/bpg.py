@@ -39,7 +39,7 @@ from baselines import nal
 from baselines.bits import BitReader, BitWriter, escape, read_ue7, write_ue7
 from baselines.nal import Hevc, HevcPcm, HevcTools
 from data import cli
-from data.clip import MATRICES, Colour
+from data.clip import MATRICES, Colour, levels
 from data.errors import BitstreamError, InputError, TruncatedBitstream
 from data.files import write_atomic
 
@@ -60,6 +60,13 @@ _SPACE_IDS = {"rgb": 1, "ycgco": 2}
 _MIN_CODED = 16  # x265 codes no side below its smallest coding tree block
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises InputError for a picture that is empty, or larger than MAX_SIDE or MAX_PIXELS."""
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
+        limit = f"{MAX_SIDE} a side or {MAX_PIXELS} pixels"
+        raise InputError(f"a picture of {width}x{height} is empty, or larger than {limit}")
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,7 @@ class Format:
             raise InputError(f"colour space {self.colour_space} needs 4:4:4, got {self.chroma}")
         if self.chroma in ("420", "422") and self.colour.siting == "topleft":
             raise InputError("BPG knows the chroma sitings left and center, not topleft")
-        if not (0 < self.width <= MAX_SIDE and 0 < self.height <= MAX_SIDE and self.width * self.height <= MAX_PIXELS):
-            limit = f"{MAX_SIDE} a side or {MAX_PIXELS} pixels"
-            raise InputError(f"a picture of {self.width}x{self.height} is empty, or larger than {limit}")
+        check_size(self.width, self.height)
 
     def plane_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
         """(rows, columns) of every plane of a picture of that size."""
@@ -534,7 +539,7 @@ def from_rgb(
     y = kr * r + (1 - kr - kb) * g + kb * b
     sx, sy = _SUBSAMPLING[chroma]
     differences = [] if chroma == "gray" else [(b - y) / (2 * (1 - kb)), (r - y) / (2 * (1 - kr))]
-    offset, y_scale, c_scale = _levels(colour.range, bit_depth)
+    offset, y_scale, c_scale = levels(colour.range, bit_depth)
     planes = [y * y_scale + offset]
     planes += [_mean(d, sx, sy, colour.siting) * c_scale + (1 << bit_depth - 1) for d in differences]
     dtype = np.uint8 if bit_depth == 8 else np.uint16
@@ -544,7 +549,7 @@ def from_rgb(
 
 def to_rgb(picture: Picture) -> NDArray[np.uint8]:
     """R'G'B' samples of a picture: uint8 (H, W, 3), chroma interpolated linearly according to its siting."""
-    offset, y_scale, c_scale = _levels(picture.colour.range, picture.bit_depth)
+    offset, y_scale, c_scale = levels(picture.colour.range, picture.bit_depth)
     first = (picture.planes[0].astype(np.float64) - offset) / y_scale
     if picture.chroma == "gray":
         channels = [first] * 3
@@ -567,15 +572,6 @@ def to_rgb(picture: Picture) -> NDArray[np.uint8]:
             r, b = first + 2 * (1 - kr) * c2, first + 2 * (1 - kb) * c1
             channels = [r, (first - kr * r - kb * b) / (1 - kr - kb), b]
     return np.clip(np.rint(np.stack(channels, -1) * 255), 0, 255).astype(np.uint8)
-
-
-def _levels(colour_range: str, bit_depth: int) -> tuple[float, float, float]:
-    """(luma offset, luma scale, chroma scale) of samples for Y' in [0, 1] and Cb, Cr in [-0.5, 0.5]."""
-    if colour_range == "full":
-        peak = float((1 << bit_depth) - 1)
-        return 0.0, peak, peak
-    unit = 1 << bit_depth - 8
-    return 16.0 * unit, 219.0 * unit, 224.0 * unit
 
 
 def _mean(c: NDArray[np.float64], sx: int, sy: int, siting: str) -> NDArray[np.float64]:

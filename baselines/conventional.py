@@ -14,30 +14,25 @@ x264, x265, SVT-AV1 and libvpx run inside PyAV; kvazaar, libvvenc and libaom in 
 from __future__ import annotations
 
 import functools
-import os
 import re
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
-
-os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr otherwise; 1 = errors only
+from typing import TYPE_CHECKING, ClassVar
 
 import av
-import av.error
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
-from av.video.codeccontext import VideoCodecContext
-from numpy.typing import NDArray
 
 from baselines import nal
+from baselines.libav import decoded_frames, encode_packets, planes_8bit
+from baselines.programs import ffmpeg_program, run_ffmpeg, run_program
 from baselines.stream import Ledger, StreamHeader, join_samples, split_samples
 from data.clip import Clip, Plane
-from data.errors import BitstreamError, CodecUnavailable, ExternalCodecError, HdacError, InputError
+from data.errors import BitstreamError, ExternalCodecError, HdacError, InputError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,19 +40,14 @@ if TYPE_CHECKING:
 CODE_VERSION = 1
 """Version of this file's encoding path; raise it with every change that can change a stream or a decoded frame."""
 
-ENCODE_TIMEOUT_S = 3600.0
-"""An ffmpeg process is stopped after this long; the sweep's own limit (`--timeout`) usually comes first."""
-
 MAX_QUANTISER = {"h264": 51, "hevc": 51, "vvc": 63, "av1": 63, "vp9": 63}
-
-_DECODERS = {"h264": "h264", "hevc": "hevc", "vvc": "vvc", "av1": "libdav1d", "vp9": "vp9"}
 
 
 # -- encoders -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Conventional:
+class ConventionalCodec:
     """What all conventional codecs share: everything but the encoder's own options."""
 
     i_offset: int = 0
@@ -120,7 +110,7 @@ class _Conventional:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PyavCodec(_Conventional):
+class _PyavCodec(ConventionalCodec):
     """An encoder inside PyAV, one thread."""
 
     encoder: ClassVar[str]
@@ -138,7 +128,7 @@ class _PyavCodec(_Conventional):
         )
 
     def _elementary(self, clip: Clip) -> bytes:
-        packets = _encode_with_pyav(self.encoder, self.options(), clip)
+        packets = encode_packets(self.encoder, self.options(), clip)
         if self.standard in ("av1", "vp9"):
             return join_samples(_av1_unit(packet) if self.standard == "av1" else packet for packet in packets)
         return nal.strip(b"".join(packets), self.standard)[0]  # type: ignore[arg-type]
@@ -268,7 +258,7 @@ class Vp9(_PyavCodec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _FfmpegCodec(_Conventional):
+class _FfmpegCodec(ConventionalCodec):
     """An encoder inside the ffmpeg program of `imageio-ffmpeg`, one thread.
 
     Frames go in through a pipe; the stream comes out in a file: libvvenc prints its warnings to standard output.
@@ -294,7 +284,7 @@ class _FfmpegCodec(_Conventional):
     def _run(self, clip: Clip) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             stream = Path(folder, "stream")
-            _run_ffmpeg(self._ffmpeg(clip, str(stream)), clip.yuv_bytes())
+            run_ffmpeg(self._ffmpeg(clip, str(stream)), clip.yuv_bytes())
             return stream.read_bytes()
 
     def _ffmpeg(self, clip: Clip, target: str) -> ffmpeg.nodes.OutputStream:
@@ -418,51 +408,6 @@ def _pad(clip: Clip, alignment: int) -> Clip:
     )
 
 
-def _encode_with_pyav(encoder: str, options: dict[str, str], clip: Clip) -> list[bytes]:
-    """Packets of an encoder at constant frame rate, one thread."""
-    try:
-        context = cast(VideoCodecContext, av.CodecContext.create(encoder, "w"))
-        context.width, context.height, context.pix_fmt = clip.width, clip.height, "yuv420p"
-        context.framerate, context.time_base = clip.fps, 1 / clip.fps
-        context.thread_count = 1
-        context.options = options
-        packets: list[bytes] = []
-        for i in range(clip.n_frames):
-            frame = av.VideoFrame.from_ndarray(_i420(clip, i), format="yuv420p")
-            frame.pts = i
-            packets += map(bytes, context.encode(frame))
-        packets += map(bytes, context.encode(None))
-    except (av.error.FFmpegError, ValueError) as error:
-        raise ExternalCodecError([encoder, *(f"{k}={v}" for k, v in options.items())], 1, str(error)) from error
-    return packets
-
-
-def _i420(clip: Clip, i: int) -> NDArray[np.uint8]:
-    """Frame `i` as PyAV wants it: planes below each other, uint8 (3 H / 2, W)."""
-    flat = np.concatenate((clip.y[i].ravel(), clip.u[i].ravel(), clip.v[i].ravel()))
-    return flat.reshape(-1, clip.width)
-
-
-def _run_ffmpeg(stream: ffmpeg.nodes.OutputStream, frames: bytes) -> None:
-    """Runs ffmpeg on raw frames; ExternalCodecError with its last words where it fails."""
-    command = ffmpeg.compile(stream, cmd=ffmpeg_program())
-    try:
-        done = subprocess.run(command, input=frames, capture_output=True, timeout=ENCODE_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ExternalCodecError(command, None, f"stopped after {ENCODE_TIMEOUT_S:.0f} s") from error
-    if done.returncode:
-        raise ExternalCodecError(command, done.returncode, (done.stderr or done.stdout).decode(errors="replace"))
-
-
-@functools.cache
-def ffmpeg_program() -> str:
-    """Path of the ffmpeg with libvvenc, kvazaar, libaom and libvmaf; $IMAGEIO_FFMPEG_EXE names another one."""
-    try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise CodecUnavailable(f"imageio-ffmpeg has no ffmpeg for this machine: {error}") from error
-
-
 # -- AV1 and VP9 temporal units -------------------------------------------------------------------------------------
 
 _OBU_SEQUENCE_HEADER, _OBU_TEMPORAL_DELIMITER, _OBU_FRAME_HEADER, _OBU_FRAME, _OBU_PADDING = 1, 2, 3, 6, 15
@@ -561,10 +506,10 @@ def decode(bitstream: bytes) -> Clip:
     u = np.empty((header.n_frames, (h + 1) // 2, (w + 1) // 2), np.uint8)
     v = np.empty_like(u)
     count = 0
-    for frame in _decoded_frames(header.standard, pictures):
+    for frame in decoded_frames(header.standard, pictures):
         if count == header.n_frames:
             raise BitstreamError(f"more than the {header.n_frames} frames of the header were decoded")
-        for target, plane in zip((y, u, v), _planes(frame), strict=True):
+        for target, plane in zip((y, u, v), planes_8bit(frame), strict=True):
             rows, columns = target.shape[1:]
             if plane.shape[0] < rows or plane.shape[1] < columns:
                 raise BitstreamError(f"frame {count} is {frame.width}x{frame.height}, the header says {w}x{h}")
@@ -573,36 +518,6 @@ def decode(bitstream: bytes) -> Clip:
     if count != header.n_frames:
         raise BitstreamError(f"only {count} of {header.n_frames} frames could be decoded")
     return Clip(y, u, v, header.fps, header.colour)
-
-
-def _decoded_frames(standard: str, pictures: Sequence[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
-    context = cast(VideoCodecContext, av.CodecContext.create(_DECODERS[standard], "r"))
-    context.thread_count = 1
-    # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
-    context.options = {"err_detect": "explode"} if standard not in ("av1",) else {}
-    try:
-        for i, units in enumerate(pictures):
-            data = units[0] if standard in ("av1", "vp9") else b"".join(b"\0\0\0\1" + unit for unit in units)
-            packet = av.Packet(data)
-            packet.pts = packet.dts = i
-            yield from context.decode(packet)
-        yield from context.decode(None)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise BitstreamError(f"the {standard} stream is damaged: {error}") from error
-
-
-def _planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
-    """The three 4:2:0 planes of a decoded frame, 8 bit."""
-    deep = frame.format.name == "yuv420p10le"
-    if not deep and frame.format.name not in ("yuv420p", "yuvj420p"):
-        raise BitstreamError(f"the stream decodes to {frame.format.name}, not to 8-bit or 10-bit 4:2:0")
-    h, w = frame.height, frame.width
-    planes = []
-    for plane, rows, columns in zip(frame.planes, (h, (h + 1) // 2, (h + 1) // 2), (w, *[(w + 1) // 2] * 2), strict=True):
-        samples: NDArray[Any] = np.frombuffer(memoryview(plane), np.uint16 if deep else np.uint8)
-        samples = samples.reshape(plane.height, -1)[:rows, :columns]
-        planes.append(np.minimum((samples + 2) >> 2, 255).astype(np.uint8) if deep else samples)
-    return planes
 
 
 def ledger(bitstream: bytes) -> Ledger:
@@ -640,10 +555,9 @@ def tool_versions() -> dict[str, str]:
     """Version of every encoder by codec name: what makes two runs comparable, and part of every cache key."""
     pyav = f"PyAV {av.__version__} (FFmpeg {av.ffmpeg_version_info})"
     try:
-        command = [ffmpeg_program(), "-version"]
-        words = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        words = run_program([ffmpeg_program(), "-version"], timeout_s=60).stdout.decode(errors="replace").split()
         program = f"imageio-ffmpeg {imageio_ffmpeg.__version__} ({' '.join(words[:3])})"
-    except (CodecUnavailable, OSError, subprocess.SubprocessError) as error:
+    except HdacError as error:
         program = f"no ffmpeg program ({error})"
     return {
         "x264": f"{_info_sei('libx264')} in {pyav}",
@@ -662,37 +576,8 @@ def _info_sei(encoder: str) -> str:
     clip = Clip(grey, grey[:, :8, :8], grey[:, :8, :8], Fraction(25))
     options = {"x265-params": "log-level=none"} if encoder == "libx265" else {}
     try:
-        packets = b"".join(_encode_with_pyav(encoder, options, clip))
+        packets = b"".join(encode_packets(encoder, options, clip))
     except HdacError:
         return f"{encoder} (not in this PyAV)"
     match = re.search(rb"x26[45] [ -~]{4,40}", packets)
     return match.group().decode().split(" - H.26")[0].split(":[")[0].strip() if match else encoder
-
-
-def missing_pyav(encoder: str) -> Callable[[], str | None]:
-    """A `Family.missing` for an encoder of PyAV."""
-
-    def reason() -> str | None:
-        return None if encoder in av.codecs_available else f"PyAV {av.__version__} was built without {encoder}"
-
-    return reason
-
-
-def missing_ffmpeg(encoder: str) -> Callable[[], str | None]:
-    """A `Family.missing` for an encoder of the ffmpeg program."""
-
-    def reason() -> str | None:
-        try:
-            return None if encoder in _ffmpeg_encoders() else f"{ffmpeg_program()} was built without {encoder}"
-        except HdacError as error:
-            return str(error)
-
-    return reason
-
-
-@functools.cache
-def _ffmpeg_encoders() -> frozenset[str]:
-    text = subprocess.run(
-        [ffmpeg_program(), "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
-    return frozenset(line.split()[1] for line in text.splitlines() if line.startswith(" V"))

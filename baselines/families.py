@@ -17,16 +17,16 @@ from baselines.conventional import (
     SvtAv1,
     Vp9,
     Vvenc,
-    missing_ffmpeg,
-    missing_pyav,
 )
+from baselines.libav import missing_pyav
+from baselines.programs import missing_ffmpeg
 from data.errors import InputError
 
 I_OFFSETS = (0, 6, 12)
 """QP steps by which the hull's intra pictures are finer; 6 and 12 gain 0.7 to 1.2 dB at 5 to 10 kbit/s on calm clips."""
 
 VVENC_I_OFFSETS: dict[Regime, tuple[int, ...]] = {"one-intra": (6, 12), "short-gop": (0,)}
-KVAZAAR_I_OFFSETS: dict[Regime, tuple[int, ...]] = {"one-intra": (6, 12), "short-gop": (6,)}
+KVAZAAR_I_OFFSETS = (6,)
 """The same for the two slow encoders; the offsets left out were behind at nearly every rate of every training clip."""
 
 SVT_KEY_OFFSETS = (None, 24, 48)
@@ -65,7 +65,7 @@ def _hevc_kvazaar(regime: Regime, points: int) -> list[VideoCodec]:
     period = intra_period(regime)
     return [
         Kvazaar(qp=qp, i_offset=offset, intra_period=period)
-        for offset in KVAZAAR_I_OFFSETS[regime]
+        for offset in KVAZAAR_I_OFFSETS
         for qp in quantisers(51, 28, points)
     ]
 
@@ -126,7 +126,7 @@ CONVENTIONAL: dict[str, Family] = {
         Family(
             "hevc-kvazaar",
             "HEVC (kvazaar)",
-            "kvazaar veryslow, its low-delay P structure, hull over intra QP offsets 6 and 12 (short GOP: 6).",
+            "kvazaar veryslow, its low-delay P structure, hull over its quantisers at intra QP offset 6.",
             _hevc_kvazaar,
             missing=missing_ffmpeg("libkvazaar"),
         ),

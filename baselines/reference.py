@@ -8,6 +8,7 @@ their source tree: `cfg/` beside or above the program, or the file that $HDAC_HM
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import shutil
@@ -19,8 +20,9 @@ from typing import ClassVar
 
 from baselines import nal
 from baselines.codec import Family, Regime, VideoCodec, intra_period
-from baselines.conventional import CODE_VERSION, ENCODE_TIMEOUT_S, _Conventional
+from baselines.conventional import CODE_VERSION, ConventionalCodec
 from baselines.families import I_OFFSETS, quantisers
+from baselines.programs import ENCODE_TIMEOUT_S, run_program
 from data.clip import Clip
 from data.errors import CodecUnavailable, ExternalCodecError
 
@@ -34,7 +36,7 @@ _CONFIGURATIONS = {"hm": "encoder_lowdelay_P_main.cfg", "vtm": "encoder_lowdelay
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Reference(_Conventional):
+class _Reference(ConventionalCodec):
     """An encoder program that reads a .yuv file and writes an Annex B file."""
 
     qp: int
@@ -71,14 +73,9 @@ class _Reference(_Conventional):
             source, stream = Path(folder, "clip.yuv"), Path(folder, "stream")
             source.write_bytes(clip.yuv_bytes())
             command = self.arguments(clip, str(source), str(stream))
-            try:
-                done = subprocess.run(
-                    command, capture_output=True, timeout=ENCODE_TIMEOUT_S, check=False, cwd=folder, stdin=subprocess.DEVNULL
-                )
-            except subprocess.TimeoutExpired as error:
-                raise ExternalCodecError(command, None, f"stopped after {ENCODE_TIMEOUT_S:.0f} s") from error
-            if done.returncode or not stream.is_file():
-                raise ExternalCodecError(command, done.returncode, (done.stderr or done.stdout).decode(errors="replace"))
+            done = run_program(command, timeout_s=ENCODE_TIMEOUT_S, folder=Path(folder))
+            if not stream.is_file():
+                raise ExternalCodecError(command, 0, (done.stderr or done.stdout).decode(errors="replace"))
             return stream.read_bytes()
 
 
@@ -139,7 +136,7 @@ class Vvencapp(_Reference):
         size = "x".join(str(-(-n // self.alignment) * self.alignment) for n in (clip.width, clip.height))
         return [
             find_program(self.name)[0],
-            *("-i", source, "-o", stream, "-s", size, "-r", str(clip.fps), "-c", "yuv420", "-t", "1"),
+            *("-i", source, "-o", stream, "-s", size, "--fps", str(clip.fps), "-c", "yuv420", "-t", "1"),
             *("--preset", self.preset, "--qp", str(self.qp), "--qpa", "0", "--refreshtype", "none", "--intraperiod", "-1"),
             *("--additional", f"PicReordering=0:GOPSize=8:POC0IDR=1:IntraQPOffset={-self.i_offset}"),
         ]
@@ -148,10 +145,11 @@ class Vvencapp(_Reference):
 @functools.cache
 def find_program(name: str) -> tuple[str, str]:
     """(path, first line of the banner) of "hm", "vtm" or "vvencapp"; raises CodecUnavailable where there is none."""
-    for program in _PROGRAMS[name]:
-        path = shutil.which(program)
+    for folder, program in itertools.product(os.get_exec_path(), _PROGRAMS[name]):
+        path = shutil.which(program, path=folder)  # folder by folder: HM's EncoderApp may come before VTM's
         if path is None:
             continue
+        path = os.path.abspath(path)  # it runs in a folder of its own
         try:
             flag = ["--version"] if name == "vvencapp" else []
             done = subprocess.run([path, *flag], capture_output=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
@@ -168,7 +166,7 @@ def find_configuration(name: str) -> str:
     """The low-delay P configuration of HM or VTM; raises CodecUnavailable where it is not found."""
     variable = f"HDAC_{name.upper()}_CFG"
     if variable in os.environ:
-        candidates = [Path(os.environ[variable])]
+        candidates = [Path(os.environ[variable]).absolute()]  # the program runs in a folder of its own
     else:
         program = Path(find_program(name)[0]).resolve()
         candidates = [parent / "cfg" / _CONFIGURATIONS[name] for parent in program.parents]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import binascii
 import fnmatch
 import functools
-import hashlib
 import io
 import os
 import pickle
@@ -39,8 +38,9 @@ from torch.nn import functional as F
 
 from baselines import bpg
 from baselines.bits import read_ue7, write_ue7
-from baselines.bpg import MAX_PIXELS, MAX_SIDE, Picture, decode_bpg, encode_bpg
-from baselines.conventional import missing_ffmpeg, missing_pyav
+from baselines.bpg import Picture, check_size, decode_bpg, encode_bpg
+from baselines.libav import missing_pyav, planes_8bit
+from baselines.programs import missing_ffmpeg
 from baselines.vvc_still import decode_vvc_still, encode_vvc_still
 from data.clip import Clip, Colour, Plane
 from data.errors import (
@@ -51,6 +51,7 @@ from data.errors import (
     TruncatedBitstream,
     WeightsMismatch,
 )
+from data.files import file_sha256
 
 FRAME_RATES = {  # number in the stream -> frames per second; never renumber
     1: Fraction(24),
@@ -119,9 +120,7 @@ def unpack_head(stream: bytes) -> tuple[Fraction, Colour, bytes]:
 def _one_frame(picture: Clip) -> None:
     if picture.n_frames != 1:
         raise InputError(f"a still codec codes one frame, got {picture.n_frames}")
-    if max(picture.width, picture.height) > MAX_SIDE or picture.width * picture.height > MAX_PIXELS:
-        limit = f"{MAX_SIDE} a side or {MAX_PIXELS} pixels"
-        raise InputError(f"a picture of {picture.width}x{picture.height} is larger than {limit}")
+    check_size(picture.width, picture.height)
 
 
 def _clip(planes: Sequence[Plane], fps: Fraction, colour: Colour) -> Clip:
@@ -371,8 +370,10 @@ class Avif:
 
 
 def _check_decoded_size(width: int, height: int) -> None:
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
-        raise BitstreamError(f"a picture of {width}x{height} is empty, or more than a decoder allocates for")
+    try:
+        check_size(width, height)
+    except InputError as error:
+        raise BitstreamError(str(error)) from error
 
 
 def _decode_with_pyav(codec: str, data: bytes) -> list[Plane]:
@@ -390,11 +391,7 @@ def _decode_with_pyav(codec: str, data: bytes) -> list[Plane]:
     frame = frames[0]
     if frame.is_corrupt or frame.format.name not in ("yuv420p", "yuvj420p"):
         raise BitstreamError(f"the {codec} data decode to a damaged picture or to {frame.format.name}")
-    planes = []
-    for plane, half in zip(frame.planes, (False, True, True), strict=True):
-        rows, columns = ((side + half) >> half for side in (frame.height, frame.width))
-        planes.append(np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, -1)[:rows, :columns].copy())
-    return planes
+    return [plane.copy() for plane in planes_8bit(frame)]
 
 
 # -- learned codecs --------------------------------------------------------------------------------------------------
@@ -537,11 +534,7 @@ def _find_checkpoint(model: str, quality: int, metric: str) -> Path:
 @functools.lru_cache(maxsize=64)
 def _weights_id(checkpoint: Path) -> bytes:
     """First 2 bytes of the file's SHA-256."""
-    with checkpoint.open("rb") as file:
-        digest = hashlib.sha256()
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.digest()[:2]
+    return bytes.fromhex(file_sha256(checkpoint))[:2]
 
 
 @functools.lru_cache(maxsize=2)

@@ -26,9 +26,10 @@ import numpy as np
 
 from baselines import nal
 from baselines.bits import BitWriter, escape, read_ue7, unescape, write_ue7
-from baselines.bpg import MAX_PIXELS, MAX_SIDE
-from baselines.conventional import _decoded_frames, _planes, _run_ffmpeg
+from baselines.bpg import check_size
+from baselines.libav import decoded_frames, planes_8bit
 from baselines.nal import Vvc
+from baselines.programs import run_ffmpeg
 from data.clip import Clip, Plane
 from data.errors import BitstreamError, ExternalCodecError, InputError, TruncatedBitstream
 
@@ -84,7 +85,7 @@ def encode_vvc_still(picture: Clip, qp: int, preset: str = "slow") -> bytes:
         raise InputError(f"a still codec codes one frame, got {picture.n_frames}")
     if not 0 <= qp <= 63:
         raise InputError(f"qp {qp} is not in 0..63")
-    _check_size(picture.width, picture.height)
+    check_size(picture.width, picture.height)
     width, height = _coded(picture.width), _coded(picture.height)
     planes = (
         np.pad(plane[0], ((0, rows - plane.shape[1]), (0, columns - plane.shape[2])), mode="edge")
@@ -133,7 +134,7 @@ def _run_vvenc(width: int, height: int, qp: int, preset: str, samples: bytes) ->
     with tempfile.TemporaryDirectory() as folder:
         # a file and not a pipe: libvvenc prints its warnings to stdout, where they would end up inside the stream
         stream = Path(folder, "still.vvc")
-        _run_ffmpeg(vvenc_command(width, height, qp, preset, str(stream)), samples)
+        run_ffmpeg(vvenc_command(width, height, qp, preset, str(stream)), samples)
         return stream.read_bytes()
 
 
@@ -165,7 +166,7 @@ def decode_vvc_still(stream: bytes) -> tuple[Plane, Plane, Plane]:
     width, position = read_ue7(stream, 1)
     height, position = read_ue7(stream, position)
     try:
-        _check_size(width, height)
+        check_size(width, height)
     except InputError as error:
         raise BitstreamError(str(error)) from error
     if number:
@@ -198,10 +199,10 @@ def decode_vvc_still(stream: bytes) -> tuple[Plane, Plane, Plane]:
 
 def _decode_vvc(units: list[bytes], width: int, height: int) -> tuple[Plane, Plane, Plane]:
     """The planes of one picture, 8 bit, cropped to its true size."""
-    frames = list(_decoded_frames("vvc", [units]))
+    frames = list(decoded_frames("vvc", [units]))
     if len(frames) != 1 or (frames[0].width, frames[0].height) != (_coded(width), _coded(height)):
         raise BitstreamError(f"expected one picture of {_coded(width)}x{_coded(height)}, decoded {frames}")
-    y, u, v = _planes(frames[0])
+    y, u, v = planes_8bit(frames[0])
     rows, columns = (height + 1) // 2, (width + 1) // 2
     return y[:height, :width].copy(), u[:rows, :columns].copy(), v[:rows, :columns].copy()
 
@@ -225,12 +226,6 @@ def _write_parameter_sets(parameter_sets: ParameterSets, width: int, height: int
 
 
 # -- both ------------------------------------------------------------------------------------------------------------
-
-
-def _check_size(width: int, height: int) -> None:
-    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
-        limit = f"{MAX_SIDE} a side or {MAX_PIXELS} pixels"
-        raise InputError(f"a picture of {width}x{height} is empty, or larger than {limit}")
 
 
 def _coded(side: int) -> int:

@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from data.chroma import downsample, upsample
 from data.errors import InputError
 
 Plane = NDArray[np.uint8]
@@ -165,11 +166,11 @@ class Clip:
         out = np.empty((part.n_frames, h, w, 3), np.uint8)
         kr, kb = MATRICES[self.colour.matrix]
         kg = 1.0 - kr - kb
-        y_offset, y_scale, c_scale = _levels(self.colour.range)
+        y_offset, y_scale, c_scale = levels(self.colour.range)
         for i in range(part.n_frames):  # frame by frame: float planes of a long clip would not fit the cache
             y = (part.y[i].astype(np.float32) - y_offset) / y_scale
-            cb = _upsample(part.u[i], h, w, self.colour.siting) / c_scale
-            cr = _upsample(part.v[i], h, w, self.colour.siting) / c_scale
+            cb = upsample(part.u[i], h, w, self.colour.siting) / c_scale
+            cr = upsample(part.v[i], h, w, self.colour.siting) / c_scale
             r = y + 2 * (1 - kr) * cr
             b = y + 2 * (1 - kb) * cb
             g = (y - kr * r - kb * b) / kg
@@ -187,57 +188,20 @@ class Clip:
         u = np.empty((t, (h + 1) // 2, (w + 1) // 2), np.uint8)
         v = np.empty_like(u)
         kr, kb = MATRICES[colour.matrix]
-        y_offset, y_scale, c_scale = _levels(colour.range)
+        y_offset, y_scale, c_scale = levels(colour.range)
         for i in range(t):
             r, g, b = np.moveaxis(frames[i].astype(np.float32) / 255.0, -1, 0)
             luma = kr * r + (1 - kr - kb) * g + kb * b
             y[i] = np.clip(np.rint(luma * y_scale + y_offset), 0, 255)
             for plane, difference in ((u, (b - luma) / (2 * (1 - kb))), (v, (r - luma) / (2 * (1 - kr)))):
-                plane[i] = np.clip(np.rint(_downsample(difference, colour.siting) * c_scale + 128), 0, 255)
+                plane[i] = np.clip(np.rint(downsample(difference, colour.siting) * c_scale + 128), 0, 255)
         return cls(y, u, v, fps, colour, name)
 
 
-def _levels(colour_range: str) -> tuple[float, float, float]:
-    """(luma offset, luma scale, chroma scale) of 8-bit samples for Y' in [0, 1] and Cb, Cr in [-0.5, 0.5]."""
-    return (16.0, 219.0, 224.0) if colour_range == "limited" else (0.0, 255.0, 255.0)
-
-
-def _upsample(chroma: Plane, height: int, width: int, siting: str) -> NDArray[np.float32]:
-    """Chroma minus 128 at luma resolution: float32 (height, width), bilinear between the sites, edges held."""
-    c = chroma.astype(np.float32) - 128.0
-    c = _interpolate(c, height, cosited=siting == "topleft")
-    return _interpolate(c.T, width, cosited=siting in ("left", "topleft")).T
-
-
-def _interpolate(c: NDArray[np.float32], length: int, cosited: bool) -> NDArray[np.float32]:
-    """Twofold bilinear interpolation along axis 0.
-
-    Co-sited samples lie on even positions (0, 2, ..); others at 0.5, 2.5, .., so weights are 3/4 and 1/4.
-    """
-    after = np.concatenate((c[1:], c[-1:]))
-    out = np.empty((2 * len(c), *c.shape[1:]), np.float32)
-    if cosited:
-        out[0::2] = c
-        out[1::2] = (c + after) * 0.5
-    else:
-        before = np.concatenate((c[:1], c[:-1]))
-        out[0::2] = c * 0.75 + before * 0.25
-        out[1::2] = c * 0.75 + after * 0.25
-    return out[:length]
-
-
-def _downsample(c: NDArray[np.float32], siting: str) -> NDArray[np.float32]:
-    """Half resolution in both directions (sizes rounded up), filtered for the siting."""
-    c = _decimate(c, cosited=siting == "topleft")
-    return _decimate(c.T, cosited=siting in ("left", "topleft")).T
-
-
-def _decimate(c: NDArray[np.float32], cosited: bool) -> NDArray[np.float32]:
-    """Every second sample along axis 0: [1 2 1]/4 around even positions if co-sited, else the mean of each pair."""
-    if len(c) % 2:
-        c = np.concatenate((c, c[-1:]))
-    even, odd = c[0::2], c[1::2]
-    if not cosited:
-        return (even + odd) * 0.5
-    before = np.concatenate((even[:1], odd[:-1]))  # the missing sample left of the first is its mirror: itself
-    return 0.25 * before + 0.5 * even + 0.25 * odd
+def levels(colour_range: str, bit_depth: int = 8) -> tuple[float, float, float]:
+    """(luma offset, luma scale, chroma scale) of samples for Y' in [0, 1] and Cb, Cr in [-0.5, 0.5] (ITU-R BT.601, H.273)."""
+    if colour_range == "full":
+        peak = float((1 << bit_depth) - 1)
+        return 0.0, peak, peak
+    unit = 1 << bit_depth - 8
+    return 16.0 * unit, 219.0 * unit, 224.0 * unit

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.clip import Clip, Plane, _downsample, _upsample
+from data.chroma import downsample, upsample
+from data.clip import Clip, Plane
 from data.errors import InputError
 
 
@@ -48,8 +49,8 @@ def crop(clip: Clip, box: Box, size: tuple[int, int] | None = None) -> Clip:
     for i in range(clip.n_frames):
         luma[i] = _to_uint8(_resize(y[i].astype(np.float32), width, height))
         for out, plane in zip(chroma, (clip.u, clip.v), strict=True):
-            full = _upsample(plane[i], clip.height, clip.width, siting)[box.y : bottom, box.x : right]
-            out[i] = _to_uint8(_downsample(_resize(full, width, height), siting) + 128)
+            full = upsample(plane[i], clip.height, clip.width, siting)[box.y : bottom, box.x : right]
+            out[i] = _to_uint8(downsample(_resize(full, width, height), siting) + 128)
     return Clip(luma, chroma[0], chroma[1], clip.fps, clip.colour, clip.name)
 
 

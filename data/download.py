@@ -6,7 +6,6 @@ While it is incomplete the file is called NAME.part; NAME.part.origin holds its 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -20,8 +19,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data.errors import HdacError, InputError
-from data.files import write_atomic
+from data.errors import DownloadError, InputError
+from data.files import file_sha256, write_atomic
 
 ATTEMPTS = 4
 """How often in a row a download may break without a new byte before it is given up."""
@@ -29,10 +28,6 @@ PAUSE_SECONDS = 1.0
 """Before the second attempt; doubled before each further one."""
 TIMEOUT_SECONDS = 30.0
 CHUNK_BYTES = 1 << 16
-
-
-class DownloadError(HdacError):
-    """A file that could not be fetched: no network, no such address, or contents other than expected."""
 
 
 def download(url: str, path: str | os.PathLike[str], sha256: str | None = None) -> Path:
@@ -59,15 +54,6 @@ def download(url: str, path: str | os.PathLike[str], sha256: str | None = None) 
     os.replace(part, path)
     origin.unlink(missing_ok=True)
     return path
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _fetch(url: str, part: Path, origin: Path) -> None:

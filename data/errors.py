@@ -8,6 +8,7 @@
     |   +-- WeightsMismatch                   it was made with other network weights
     +-- ExternalCodecError                    an encoder or decoder binary failed; holds its last words
     +-- CodecUnavailable                      a tool, library or weights file is not installed here
+    +-- DownloadError                         a file could not be fetched
 
 Libraries raise these; only a `main()` turns them into one line on stderr and exit code 1 (`data.cli.run`).
 """
@@ -15,6 +16,7 @@ Libraries raise these; only a `main()` turns them into one line on stderr and ex
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class HdacError(Exception):
@@ -45,6 +47,10 @@ class CodecUnavailable(HdacError):
     """A codec whose tool, library or weights are not installed on this machine."""
 
 
+class DownloadError(HdacError):
+    """A file that could not be fetched: no network, no such address, or contents other than expected."""
+
+
 class ExternalCodecError(HdacError):
     """An external encoder or decoder that failed.
 
@@ -58,7 +64,7 @@ class ExternalCodecError(HdacError):
         self.code = code
         self.tail = tail
         what = "ran into its time limit" if code is None else f"failed with exit code {code}"
-        super().__init__(f"{self.command[0]} {what}: {tail.strip()[-600:] or 'it said nothing'}")
+        super().__init__(f"{Path(self.command[0]).name} {what}: {tail.strip()[-600:] or 'it said nothing'}")
 
     def __reduce__(self) -> tuple[type[ExternalCodecError], tuple[list[str], int | None, str]]:
         return type(self), (self.command, self.code, self.tail)  # crosses process borders whole

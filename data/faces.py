@@ -27,6 +27,14 @@ class Face:
     """(5, 2): both eyes from the picture's left, nose, both mouth corners from the picture's left."""
 
 
+def onnx_session(weights: Path) -> onnxruntime.InferenceSession:
+    """A network from its ONNX file, on one thread of the CPU: processes are the parallelism here. Errors only are logged."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+
+
 class FaceFinder(Protocol):
     name: str
 
@@ -41,10 +49,7 @@ class YuNet:
     STRIDES = (8, 16, 32)
 
     def __init__(self, weights: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+        self.session = onnx_session(weights)
 
     def boxes(self, rgb: Plane) -> NDArray[np.float32]:
         return np.array([face.box for face in self.faces(rgb)], np.float32).reshape(-1, 4)

@@ -1,9 +1,10 @@
-"""Writing files whole or not at all."""
+"""Files: written whole or not at all, and told apart by their SHA-256."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,18 +12,16 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path`, of the same suffix, that takes its place when the block ends without an error.
+    """A path beside `path`, of the same suffix, whose file takes the place of `path` when the block ends without an error.
 
-    Parent folders are made. After an error nothing is left behind and an older file at `path` is untouched.
+    The block makes that file; parent folders are made here. A reader, or the next run after a crash, sees the old file
+    or the new one. After an error nothing is left behind and an older file at `path` is untouched.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that nobody else can read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -34,7 +33,10 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

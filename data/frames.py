@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.clip import Clip, Colour, Plane, _decimate
+from data.chroma import halve_columns, halve_rows
+from data.clip import Clip, Colour, Plane
 from data.errors import InputError
 
 Samples = NDArray[Any]  # one plane of one picture, uint8 or uint16 (any byte order), (h, w)
@@ -51,9 +52,9 @@ def to_420_8bit(
             continue
         c = plane.astype(np.float32)
         if c.shape[0] != half[0]:
-            c = _decimate(c, cosited=colour.siting == "topleft")
+            c = halve_rows(c, colour.siting)
         if c.shape[1] != half[1]:
-            c = _decimate(c.T, cosited=colour.siting in ("left", "topleft")).T
+            c = halve_columns(c, colour.siting)
         if c.shape != half:
             raise InputError(f"chroma of {plane.shape[1]}x{plane.shape[0]} does not fit luma of {width}x{height}")
         out.append(_to_8bit(c, bits, colour.range, zero=1 << (bits - 1)))

@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 from data import cli
 from data.clip import Clip, Plane
 from data.crop import Box, crop
-from data.download import file_sha256
 from data.errors import InputError
 from data.faces import FaceFinder, HaarCascade, YuNet
-from data.files import atomic_path
+from data.files import atomic_path, file_sha256
 from data.io import write_clip
 from data.sequences import COLUMNS, Sequence, resolve
 

@@ -16,7 +16,7 @@ from baselines import conventional
 from baselines.codec import REGIMES, Regime, Tunable, VideoCodec
 from baselines.stream import StreamHeader
 from data.cli import run
-from data.errors import InputError
+from data.errors import BitstreamError, InputError
 from data.files import write_atomic
 from data.io import read_clip, write_clip
 from hdac.systems import FAMILIES, decode
@@ -68,6 +68,8 @@ def _info(args: argparse.Namespace) -> None:
     stream = args.input.read_bytes()
     header, _ = StreamHeader.unpack(stream)
     ledger = conventional.ledger(stream)
+    if len(ledger.frames) != header.n_frames:
+        raise BitstreamError(f"{args.input}: the header says {header.n_frames} frames, the stream holds {len(ledger.frames)}")
     kbps = 8 * len(stream) * float(header.fps) / header.n_frames / 1000
     print(f"{header.standard}  {header.width}x{header.height}  {header.n_frames} frames  {header.fps} fps  {header.colour}")
     print(f"{len(stream)} bytes, {kbps:.3f} kbit/s")

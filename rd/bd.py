@@ -34,10 +34,11 @@ from numpy.typing import ArrayLike
 
 from data import cli
 from data.errors import InputError
+from data.files import write_atomic
 from rd.columns import METRICS, expand_metrics
 from rd.compressai_json import read_compressai
 from rd.curve import MEAN_CURVE, Array, Curve, curves_of, envelope, mean_curve
-from rd.table import read_points, scored, write_atomically
+from rd.table import read_points, scored
 
 METHODS = {"pchip": 2, "akima": 2, "cubic": 4}
 """Interpolation methods with the fewest points that a curve needs."""
@@ -518,6 +519,6 @@ def _run(args: argparse.Namespace) -> None:
     table = bd_table(points, anchor, metrics, args.regime, args.method, args.codecs, rate)
     text = format_table(table, args.format, args.per_sequence)
     if args.out:
-        write_atomically(args.out, text.encode())
+        write_atomic(args.out, text)
     else:
         print(text, end="")

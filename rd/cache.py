@@ -61,7 +61,7 @@ class Cache:
         }
         path = self.stream_path(key)
         write_atomic(path, stream)
-        write_atomic(path.with_suffix(".json"), json.dumps(entry).encode())
+        write_atomic(path.with_suffix(".json"), json.dumps(entry))
         return entry
 
     def load_entry(self, key: str) -> dict[str, Any] | None:
@@ -97,7 +97,7 @@ class Cache:
         }
         text = json.dumps(body)
         checked = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "scores": text}
-        write_atomic(self.scores_path(key), json.dumps(checked).encode())
+        write_atomic(self.scores_path(key), json.dumps(checked))
 
     def load_scores(self, key: str) -> dict[str, Any] | None:
         """{"values", "frames" (float64 arrays), "missing", "seconds"}, or None where not there or damaged."""

@@ -28,9 +28,10 @@ from scipy.interpolate import PchipInterpolator
 
 from data import cli
 from data.errors import InputError
+from data.files import write_atomic
 from rd.columns import METRICS
 from rd.curve import MEAN_CURVE, curves_of, mean_curve
-from rd.table import file_stem, read_points, scored, write_atomically
+from rd.table import file_stem, read_points, scored
 
 _KEYS = {"psnr_yuv": "psnr-yuv-611"} | {m: m.replace("_", "-") for m in METRICS if m != "psnr_yuv"}
 _COLUMNS = {"psnr": "psnr_rgb"} | {key: column for column, key in _KEYS.items()}
@@ -96,7 +97,7 @@ def write_compressai(curve: pd.DataFrame, path: str | os.PathLike[str], name: st
         if metric in ordered and np.isfinite(ordered[metric]).all():
             results[_KEYS[metric]] = ordered[metric].tolist()
     content = {"name": name, "description": description, "results": results}
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_atomic(path, json.dumps(content, indent=2) + "\n")
 
 
 def mean_points(points: pd.DataFrame) -> pd.DataFrame:

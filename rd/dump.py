@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import pickle
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +31,8 @@ from data.sequences import resolve
 from hdac.systems import FAMILIES, decode
 from rd.cache import Cache, stream_key
 from rd.dump_layout import side_by_side, strip, write_png, write_video
-from rd.isolate import close_children, run_isolated
-from rd.jobs import CodeJob, load_plugin
+from rd.isolate import close_children
+from rd.jobs import CodeJob, load_plugin, submit_job
 from rd.metrics.fidelity import measure
 from rd.table import file_stem, read_points, scored
 
@@ -76,7 +77,8 @@ def write_dumps(
     points = scored(read_points(out))
     facts = json.loads((out / "run.json").read_text())
     families = dict(FAMILIES)
-    for plugin in plugins or facts["plugins"]:
+    plugins = plugins or facts["plugins"]
+    for plugin in plugins:
         families.update(load_plugin(plugin).FAMILIES)
     for column, wanted in (("sequence", sequences), ("regime", regimes), ("codec", codecs)):
         for name in wanted or ():
@@ -94,7 +96,7 @@ def write_dumps(
         source = sequence.load()
         target = kbps or common_rate(rows)
         matches = [
-            _match(families[codec], regime, sequence, source, target, facts["points"], Cache(cache))
+            _match(families[codec], regime, sequence, source, target, facts["points"], Cache(cache), plugins)
             for codec in dict.fromkeys(rows["codec"])
         ]
         decoded = [decode(Cache(cache).load_stream(match.entry["key"])) for match in matches]
@@ -124,7 +126,14 @@ def choose_frames(psnr: NDArray[np.float64], regime: str) -> list[int]:
 
 
 def _match(
-    family: Family, regime: Regime, sequence: ClipSequence, source: Clip, target: float, points: int, cache: Cache
+    family: Family,
+    regime: Regime,
+    sequence: ClipSequence,
+    source: Clip,
+    target: float,
+    points: int,
+    cache: Cache,
+    plugins: Sequence[str],
 ) -> Match:
     """The family's best stream (PSNR-Y) within TOLERANCE of the target rate, or else its closest."""
     sha256 = source.sha256()
@@ -139,7 +148,8 @@ def _match(
         key = stream_key(sha256, codec)
         entry = cache.load_entry(key)
         if entry is None:
-            entry = run_isolated(CodeJob.run, CodeJob(sequence, codec, key, cache.root), timeout_s=ENCODE_TIMEOUT_S)
+            job = CodeJob(sequence, codec, key, cache.root)
+            entry = submit_job(pickle.dumps(job), tuple(plugins), ENCODE_TIMEOUT_S)
         return remember(codec, entry)
 
     for codec in family.candidates(regime, points):
@@ -149,7 +159,12 @@ def _match(
     if not seen:
         raise InputError(f"the cache {cache.root} holds no stream of {family.name} for {sequence.name}")
     if not any(_equal(match.kbps, target) for match in seen.values()):
-        _search(min(seen, key=lambda codec: _distance(seen[codec].kbps, target)), rate, target)
+        try:
+            _search(min(seen, key=lambda codec: _distance(seen[codec].kbps, target)), rate, target)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a codec raised, there is a stream to show
+            print(f"failed: {family.name} on {sequence.name} near {target:.2f} kbps: {error}", file=sys.stderr)
     near = [match for match in seen.values() if _equal(match.kbps, target)]
     near = near or [min(seen.values(), key=lambda match: _distance(match.kbps, target))]
     return max(near, key=lambda match: float(match.entry["psnr_y"]))
@@ -163,13 +178,12 @@ def _search(codec: VideoCodec, rate: Callable[[VideoCodec], float], target: floa
     tried = {quantiser: kbps}
     while len(tried) < MAX_ENCODES and not _equal(kbps, target):
         # closer by the usual slope, and at least one step towards the target
-        quantiser += round(math.log(kbps / target) / LOG_RATE_PER_STEP) or (1 if kbps > target else -1)
-        if quantiser in tried:
+        step = round(math.log(kbps / target) / LOG_RATE_PER_STEP) or (1 if kbps > target else -1)
+        step = _within_the_standard(codec, quantiser, step)
+        if not step or quantiser + step in tried:
             break
-        try:
-            kbps = tried[quantiser] = rate(codec.with_quantiser(quantiser))
-        except InputError:  # the standard has no such quantiser
-            break
+        quantiser += step
+        kbps = tried[quantiser] = rate(codec.with_quantiser(quantiser))
     best = min(tried, key=lambda q: _distance(tried[q], target))
     if _equal(tried[best], target) or not hasattr(codec, "i_offset"):
         return
@@ -177,6 +191,17 @@ def _search(codec: VideoCodec, rate: Callable[[VideoCodec], float], target: floa
         nearby: Any = replace(codec.with_quantiser(best), i_offset=codec.i_offset + change)  # type: ignore[type-var]
         if _equal(rate(nearby), target):
             return
+
+
+def _within_the_standard(codec: Tunable, quantiser: int, step: int) -> int:
+    """The step, halved until the standard has the quantiser that it leads to; 0 where it has none."""
+    while step:
+        try:
+            codec.with_quantiser(quantiser + step)
+            break
+        except InputError:
+            step = int(step / 2)
+    return step
 
 
 def _equal(kbps: float, target: float) -> bool:

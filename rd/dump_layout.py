@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.clip import MATRICES, Clip, Plane
 from data.errors import InputError
-from rd.table import write_atomically
+from data.files import atomic_path, write_atomic
 
 GUTTER_PX = 4
 MARGIN_PX = 10
@@ -142,7 +141,7 @@ def write_png(picture: Plane, path: str | os.PathLike[str]) -> None:
     """Writes uint8 (h, w, 3) as PNG, atomically."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-    write_atomically(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def write_video(frames: Iterable[Plane], fps: Fraction, path: str | os.PathLike[str], crf: int = VIDEO_CRF) -> None:
@@ -150,14 +149,8 @@ def write_video(frames: Iterable[Plane], fps: Fraction, path: str | os.PathLike[
 
     frames: uint8 (h, w, 3), h and w even, all of one size. Raises InputError for other frames, or none.
     """
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name[:100]}.{uuid.uuid4().hex}.part")
-    try:
-        _encode(frames, fps, part, crf)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        _encode(frames, fps, temporary, crf)
 
 
 def _encode(frames: Iterable[Plane], fps: Fraction, path: Path, crf: int) -> None:

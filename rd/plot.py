@@ -31,11 +31,12 @@ from scipy.interpolate import PchipInterpolator
 
 from data import cli
 from data.errors import InputError
+from data.files import write_atomic
 from rd.bd import select_metrics
 from rd.columns import METRICS
 from rd.compressai_json import read_compressai
 from rd.curve import MEAN_CURVE, Curve, curves_of, mean_curve
-from rd.table import file_stem, read_points, scored, write_atomically
+from rd.table import file_stem, read_points, scored
 
 PANEL_INCHES = (3.46, 2.4)
 """Width (one column of a two-column page) and height of a panel with its labels."""
@@ -175,7 +176,7 @@ def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) ->
             metadata = {"Date": None} if kind == "svg" else {}
             figure.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
         written.append(stem.with_name(f"{stem.name}.{kind}"))
-        write_atomically(written[-1], buffer.getvalue())
+        write_atomic(written[-1], buffer.getvalue())
     return written
 
 

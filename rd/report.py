@@ -30,9 +30,10 @@ from PIL import Image
 
 from data.cli import run
 from data.errors import InputError
+from data.files import write_atomic
 from rd.columns import METRICS, Metric
 from rd.curve import curves_of, mean_curve
-from rd.table import read_points, scored, write_atomically
+from rd.table import read_points, scored
 
 PICTURE_BYTES = 6_500_000  # chosen: all pictures of a page together; as base64 text 9 MB
 VIDEO_BYTES = 3_000_000  # chosen: all videos together; above this they are linked, not put in
@@ -51,7 +52,7 @@ def write_report(folder: Path, out: Path | None = None, dumps: bool = True) -> P
     """
     out = out or folder / "report.html"
     page = render(report_data(folder, out, dumps), title=f"Rate-distortion report: {folder.resolve().name}")
-    write_atomically(out, page.encode())
+    write_atomic(out, page)
     return out
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import uuid
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from data.errors import InputError
+from data.files import write_atomic
 from rd.columns import METRICS
 
 POINTS_FILE = "points.csv"
@@ -77,19 +77,7 @@ def write_points(points: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Writes a table as CSV, atomically; floats with as many digits as bring the same float back."""
-    write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replaces a file in one step: a reader, or the next run after a crash, sees the old or the new one, never half."""
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name[:100]}.{uuid.uuid4().hex}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomic(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def file_stem(name: object) -> str:

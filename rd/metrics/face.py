@@ -30,6 +30,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from data.clip import Clip
+from data.faces import Face, YuNet, onnx_session
 from rd.metrics import weights
 from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 
@@ -38,7 +39,6 @@ Array = NDArray[np.float32]
 
 COLUMNS = ("csim", "nme", "akd", "pose_deg", "expr")
 FACE_STRIDE = 5  # chosen: 40 frames of a 200-frame clip; shares no factor with the usual GOP structures
-DETECTOR_SCORE, DETECTOR_NMS = 0.6, 0.3  # YuNet's usual thresholds
 REMEMBERED_CLIPS = 4
 
 # The five points of an aligned 112x112 face, in the detector's order (InsightFace).
@@ -58,16 +58,6 @@ BLENDSHAPE_POINTS = np.array(
     384 385 386 387 388 389 390 397 398 400 402 405 409 415 454 466 468 469 470 471 472 473 474 475 476 477""".split(),
     dtype=np.int64,
 )
-
-
-@dataclass(frozen=True)
-class Face:
-    """A detected face, in pixels of its picture."""
-
-    box: Array
-    """(4,): x, y of the top left corner, width, height."""
-    points: Array
-    """(5, 2): both eyes from the picture's left, nose, both mouth corners from the picture's left."""
 
 
 @dataclass(frozen=True)
@@ -159,18 +149,18 @@ class _Seen:
 
 
 @lru_cache(maxsize=REMEMBERED_CLIPS)
-def _remembered(sha256: str, detector: Detector) -> _Seen:
+def _remembered(sha256: str, detector: YuNet) -> _Seen:
     return _Seen()  # filled by `_see`
 
 
-def _see(source: Clip, frame: int, detector: Detector, networks: set[Network], seen: _Seen) -> None:
+def _see(source: Clip, frame: int, detector: YuNet, networks: set[Network], seen: _Seen) -> None:
     """Fills in what `seen` lacks about one frame of the source."""
     known = frame in seen.faces
     if known and (seen.faces[frame] is None or all((network, frame) in seen.features for network in networks)):
         return
     rgb = source.rgb(slice(frame, frame + 1))[0]
     if not known:
-        faces = detector(rgb)
+        faces = detector.faces(rgb)
         seen.faces[frame] = max(faces, key=lambda face: face.box[2] * face.box[3]) if faces else None
     face = seen.faces[frame]
     if face is None:
@@ -182,34 +172,6 @@ def _see(source: Clip, frame: int, detector: Detector, networks: set[Network], s
 
 
 # -- networks --------------------------------------------------------------------------------------------------------
-
-
-class Detector:
-    """YuNet (Wu et al. 2023), decoded as OpenCV's FaceDetectorYN does; that class cannot read the dynamic-size file."""
-
-    STRIDES = (8, 16, 32)
-
-    def __init__(self, path: Path) -> None:
-        self.session = _session(path)
-
-    def __call__(self, rgb: Picture) -> list[Face]:
-        """The faces of uint8 (H, W, 3) R'G'B', best first."""
-        pad_y, pad_x = (-rgb.shape[0] % 32, -rgb.shape[1] % 32)
-        bgr = np.pad(rgb, ((0, pad_y), (0, pad_x), (0, 0)))[:, :, ::-1].transpose(2, 0, 1)
-        wanted = [f"{kind}_{stride}" for stride in self.STRIDES for kind in ("cls", "obj", "bbox", "kps")]
-        outputs = self.session.run(wanted, {self.session.get_inputs()[0].name: bgr[None].astype(np.float32)})
-        scores, boxes, points = [], [], []
-        for k, stride in enumerate(self.STRIDES):
-            classified, objectness, box, keypoints = (out[0] for out in outputs[4 * k : 4 * k + 4])
-            columns = bgr.shape[2] // stride
-            cells = np.stack((np.arange(len(box)) % columns, np.arange(len(box)) // columns), 1)
-            size = np.exp(box[:, 2:]) * stride
-            scores.append(np.sqrt(np.clip(classified, 0, 1) * np.clip(objectness, 0, 1)).ravel())
-            boxes.append(np.concatenate(((cells + box[:, :2]) * stride - size / 2, size), 1))
-            points.append((keypoints.reshape(-1, 5, 2) + cells[:, None]) * stride)
-        score, box, five = np.concatenate(scores), np.concatenate(boxes), np.concatenate(points)
-        kept = cv2.dnn.NMSBoxes(box.tolist(), score.tolist(), DETECTOR_SCORE, DETECTOR_NMS)
-        return [Face(box[i].astype(np.float32), five[i].astype(np.float32)) for i in kept]
 
 
 Where = TypeVar("Where")
@@ -233,8 +195,8 @@ class Network(Generic[Where]):
 class Identity(Network[Array]):
     """MobileFaceNet: embedding of unit length, (128,), of a face aligned by five points (5, 2)."""
 
-    def __init__(self, path: Path, detector: Detector) -> None:
-        self.session, self.detector = _session(path), detector
+    def __init__(self, path: Path, detector: YuNet) -> None:
+        self.session, self.detector = onnx_session(path), detector
 
     def where(self, rgb: Picture, face: Face) -> Array:
         return face.points
@@ -242,7 +204,7 @@ class Identity(Network[Array]):
     def follow(self, rgb: Picture, where: Array) -> Array:
         """The five points of the decoded picture's face; the source's where there is none near them any more."""
         eyes_px = float(np.linalg.norm(where[0] - where[1]))
-        found = [face.points for face in self.detector(rgb)]
+        found = [face.points for face in self.detector.faces(rgb)]
         near = [points for points in found if np.linalg.norm(points - where, axis=1).mean() < eyes_px]
         return min(near, key=lambda points: float(np.linalg.norm(points - where)), default=where)
 
@@ -256,7 +218,7 @@ class Landmarks(Network[Region]):
     """PFLD: 68 points (68, 2) in picture pixels."""
 
     def __init__(self, path: Path) -> None:
-        self.session = _session(path)
+        self.session = onnx_session(path)
 
     def where(self, rgb: Picture, face: Face) -> Region:
         return _around(face, 1.1)
@@ -270,7 +232,7 @@ class HeadPose(Network[Region]):
     """Two FSA-Nets, averaged: yaw, pitch, roll in degrees, (3,)."""
 
     def __init__(self, first: Path, second: Path) -> None:
-        self.sessions = (_session(first), _session(second))
+        self.sessions = (onnx_session(first), onnx_session(second))
 
     def where(self, rgb: Picture, face: Face) -> Region:
         return _around(face, 1.2)
@@ -285,8 +247,8 @@ class Expression(Network[Region]):
     """MediaPipe's face mesh, iris and blendshape networks: 52 expression coefficients in [0, 1], (52,)."""
 
     def __init__(self, mesh: Path, iris: Path, blendshapes: Path) -> None:
-        self.mesh_session, self.iris_session = _session(mesh), _session(iris)
-        self.blendshapes_session = _session(blendshapes)
+        self.mesh_session, self.iris_session = onnx_session(mesh), onnx_session(iris)
+        self.blendshapes_session = onnx_session(blendshapes)
 
     def where(self, rgb: Picture, face: Face) -> Region:
         """The mesh's own square around the face: cut once by the detector's box, and twice by the mesh's extent."""
@@ -372,8 +334,8 @@ def _build(column: str) -> Network:
 
 
 @lru_cache(maxsize=1)
-def _detector(path: Path) -> Detector:
-    return Detector(path)
+def _detector(path: Path) -> YuNet:
+    return YuNet(path)
 
 
 @lru_cache(maxsize=1)
@@ -394,13 +356,6 @@ def _head_pose(first: Path, second: Path) -> HeadPose:
 @lru_cache(maxsize=1)
 def _expression(mesh: Path, iris: Path, blendshapes: Path) -> Expression:
     return Expression(mesh, iris, blendshapes)
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the sweep's processes are its parallelism
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _run(session: onnxruntime.InferenceSession, value: Array) -> list[Array]:

@@ -18,18 +18,18 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
 from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.programs import ffmpeg_program, run_program
 from data.clip import Clip
+from data.errors import CodecUnavailable, ExternalCodecError
 from rd.metrics.fidelity import psnr_db
 from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 
@@ -139,22 +139,14 @@ def _null_command(executable: str, filtered: Any) -> list[str]:
 
 def _run(command: Callable[[str, Clip], list[str]], source: Clip, decoded: Clip) -> str:
     """What the filter of `command` wrote about the two clips; raises MetricUnavailable with ffmpeg's words."""
-    try:
-        executable = imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise MetricUnavailable(f"no ffmpeg: {error}") from error
     limit_s = START_S + S_PER_MEGAPIXEL * source.y.size / 1e6
     with TemporaryDirectory(prefix="hdac-") as folder:
         _write(source, Path(folder, SOURCE))
         _write(decoded, Path(folder, DECODED))
         try:
-            arguments = command(executable, source)
-            done = subprocess.run(arguments, cwd=folder, capture_output=True, timeout=limit_s)
-        except subprocess.TimeoutExpired as error:
-            raise MetricUnavailable(f"ffmpeg was stopped after {limit_s:.0f} s") from error
-        if done.returncode:
-            words = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise MetricUnavailable(f"ffmpeg failed with exit code {done.returncode}: {words[0]}")
+            run_program(command(ffmpeg_program(), source), timeout_s=limit_s, folder=Path(folder))
+        except (CodecUnavailable, ExternalCodecError) as error:
+            raise MetricUnavailable(str(error)) from error
         log = Path(folder, LOG)
         return log.read_text() if log.exists() else ""
 

@@ -28,8 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from data.cli import run
-from data.download import download, file_sha256
+from data.download import download
 from data.errors import HdacError, InputError
+from data.files import file_sha256
 from rd.metrics.score import MetricUnavailable
 
 TORCHVISION = "https://download.pytorch.org/models/"

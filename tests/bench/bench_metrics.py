@@ -21,6 +21,7 @@ import numpy as np
 
 from data.cli import run
 from data.clip import Clip
+from data.files import write_atomic
 from rd.columns import expand_metrics
 from rd.metrics import compute
 
@@ -89,9 +90,7 @@ def main() -> None:
                 "ffmpeg": imageio_ffmpeg.get_ffmpeg_version(),
             },
         }
-        part = args.out.with_name(args.out.name + ".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(part, args.out)
+        write_atomic(args.out, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

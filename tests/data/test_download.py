@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import data.download
-from data.download import DownloadError, download, file_sha256
-from data.errors import HdacError, InputError
+from data.download import download
+from data.errors import DownloadError, HdacError, InputError
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -204,8 +204,3 @@ def test_redirects_are_followed(server: Server, tmp_path: Path) -> None:
         assert download(first.url, tmp_path / "file.bin", SHA256).read_bytes() == CONTENT
         first.shutdown()
         thread.join()
-
-
-def test_file_sha256_is_that_of_its_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(CONTENT)
-    assert file_sha256(tmp_path / "a") == SHA256

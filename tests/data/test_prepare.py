@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from data.clip import Clip
 from data.crop import Box, crop
-from data.download import file_sha256
 from data.faces import HaarCascade, YuNet
+from data.files import file_sha256
 from data.io import read_clip, write_clip
 from data.prepare import FACE_SHARE, Piece, face_finder, face_square, main, scene_cuts, split
 from data.sequences import resolve

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import data as photographs
 
 from data.clip import Clip
+from data.faces import YuNet
 from rd.metrics import face, weights
 from rd.metrics.score import MetricUnavailable, Score
 from tests.paths import METRIC_WEIGHTS, TRAIN_CLIPS, needs_shared
@@ -115,11 +116,11 @@ def test_a_shift_moves_all_landmarks_by_its_length(shared_weights: None, astrona
 @needs_shared
 @pytest.mark.needs_shared
 def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_weights: None, frames: Pictures) -> None:
-    detector, pose = face.Detector(weights.find("yunet")), face._build("pose_deg")
+    detector, pose = YuNet(weights.find("yunet")), face._build("pose_deg")
     turned = face.Region((128.0, 128.0), 256.0, angle=0.3)  # 17 degrees, so that there is a roll to negate
     rolled = turned.cut(frames[0], 256)
     mirrored = np.ascontiguousarray(rolled[:, ::-1])
-    one, other = (pose(rgb, pose.where(rgb, detector(rgb)[0])) for rgb in (rolled, mirrored))
+    one, other = (pose(rgb, pose.where(rgb, detector.faces(rgb)[0])) for rgb in (rolled, mirrored))
     assert abs(one[2]) > 8
     assert one[0] == pytest.approx(-other[0], abs=4) and one[2] == pytest.approx(-other[2], abs=4)
     assert one[1] == pytest.approx(other[1], abs=4)
@@ -128,8 +129,8 @@ def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_weights: None, fr
 @needs_shared
 @pytest.mark.needs_shared
 def test_a_smile_is_seen_on_both_sides(shared_weights: None, astronaut: Pictures) -> None:
-    detector, expression = face.Detector(weights.find("yunet")), face._build("expr")
-    coefficients = expression(astronaut, expression.where(astronaut, detector(astronaut)[0]))
+    detector, expression = YuNet(weights.find("yunet")), face._build("expr")
+    coefficients = expression(astronaut, expression.where(astronaut, detector.faces(astronaut)[0]))
     assert coefficients.shape == (52,)
     assert coefficients[[44, 45]].min() > 0.8  # mouthSmileLeft, mouthSmileRight
     assert coefficients[25] < 0.3  # jawOpen
@@ -138,7 +139,7 @@ def test_a_smile_is_seen_on_both_sides(shared_weights: None, astronaut: Pictures
 @needs_shared
 @pytest.mark.needs_shared
 def test_landmarks_and_mesh_agree_on_shared_points(shared_weights: None, astronaut: Pictures) -> None:
-    found = face.Detector(weights.find("yunet"))(astronaut)[0]
+    found = YuNet(weights.find("yunet")).faces(astronaut)[0]
     landmarks, mesh = face._build("nme"), face._build("expr")
     assert isinstance(mesh, face.Expression)
     points = landmarks(astronaut, landmarks.where(astronaut, found))
@@ -151,9 +152,9 @@ def test_landmarks_and_mesh_agree_on_shared_points(shared_weights: None, astrona
 @needs_shared
 @pytest.mark.needs_shared
 def test_other_people_are_other_identities(shared_weights: None, astronaut: Pictures, frames: Pictures) -> None:
-    detector, identity = face.Detector(weights.find("yunet")), face._build("csim")
+    detector, identity = YuNet(weights.find("yunet")), face._build("csim")
     me, again, other = (
-        identity(rgb, detector(rgb)[0].points) for rgb in (frames[0], blurred(frames[10:], 1.0)[0], astronaut)
+        identity(rgb, detector.faces(rgb)[0].points) for rgb in (frames[0], blurred(frames[10:], 1.0)[0], astronaut)
     )
     assert me @ again > 0.6 > 0.4 > me @ other  # the network's own check: same 0.64 +- 0.11, different 0.02 +- 0.09
 
@@ -163,7 +164,7 @@ def test_other_people_are_other_identities(shared_weights: None, astronaut: Pict
 def test_a_face_that_vanished_is_compared_at_the_source_points(shared_weights: None, frames: Pictures) -> None:
     grey = np.full_like(frames[:1], 128)
     identity = face._build("csim")
-    points = face.Detector(weights.find("yunet"))(frames[0])[0].points
+    points = YuNet(weights.find("yunet")).faces(frames[0])[0].points
     assert identity.follow(grey[0], points) is points
     assert values(clip(frames[:1]), clip(grey))["csim"] < 0.3
 

@@ -259,8 +259,9 @@ def test_a_setting_is_not_taken_far_above_the_rate_limit(clips: Path, tmp_path: 
     assert run(clips, everything, "--regime", "one-intra", codecs="ladder") == 0
     limit = float(read_points(everything).query("sequence == 'a'")["kbps"].sort_values().iloc[2]) + 0.01
     assert run(clips, limited, "--regime", "one-intra", "--max-kbps", str(limit), codecs="ladder") == 0
-    for name, curve in read_points(limited).groupby("sequence"):
-        whole = read_points(everything).query("sequence == @name").sort_values("kbps")
+    for sequence, curve in read_points(limited).groupby("sequence"):
+        points = read_points(everything)
+        whole = points[points["sequence"] == sequence].sort_values("kbps")
         expected = whole["kbps"][: int((whole["kbps"] <= limit).sum()) + 1]  # the first one above is kept
         assert sorted(curve["kbps"]) == expected.tolist()
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from data.errors import InputError
-from rd.table import NEEDED, read_points, scored, write_atomically, write_points, write_table
+from rd.table import NEEDED, read_points, scored, write_points, write_table
 
 
 def points() -> pd.DataFrame:
@@ -86,16 +86,3 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> N
         read_points(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         read_points(tmp_path / "nowhere.csv")
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomically(tmp_path / "t.csv", b"old")
-
-    def full(self: Path, data: bytes) -> int:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(tmp_path / "t.csv", b"new")
-    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
-    assert (tmp_path / "t.csv").read_bytes() == b"old"

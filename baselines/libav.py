@@ -1,0 +1,91 @@
+"""libav's encoders and decoders inside this process (PyAV), on one thread, fed and read frame by frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr otherwise; 1 = errors only
+
+import av
+import av.error
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from numpy.typing import NDArray
+
+from data.clip import Clip, Plane
+from data.errors import BitstreamError, ExternalCodecError
+
+_DECODERS = {"h264": "h264", "hevc": "hevc", "vvc": "vvc", "av1": "libdav1d", "vp9": "vp9"}
+
+
+def encode_packets(encoder: str, options: dict[str, str], clip: Clip) -> list[bytes]:
+    """Packets of an encoder at constant frame rate; raises ExternalCodecError where it refuses or fails.
+
+    encoder: libav's name of it. options: its private ones. The clip is fed as it is, 8-bit 4:2:0.
+    """
+    try:
+        context = cast(VideoCodecContext, av.CodecContext.create(encoder, "w"))
+        context.width, context.height, context.pix_fmt = clip.width, clip.height, "yuv420p"
+        context.framerate, context.time_base = clip.fps, 1 / clip.fps
+        context.thread_count = 1
+        context.options = options
+        packets: list[bytes] = []
+        for i in range(clip.n_frames):
+            frame = av.VideoFrame.from_ndarray(_i420(clip, i), format="yuv420p")
+            frame.pts = i
+            packets += map(bytes, context.encode(frame))
+        packets += map(bytes, context.encode(None))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ExternalCodecError([encoder, *(f"{k}={v}" for k, v in options.items())], 1, str(error)) from error
+    return packets
+
+
+def _i420(clip: Clip, i: int) -> NDArray[np.uint8]:
+    """Frame `i` as PyAV wants it: planes below each other, uint8 (3 H / 2, W)."""
+    flat = np.concatenate((clip.y[i].ravel(), clip.u[i].ravel(), clip.v[i].ravel()))
+    return flat.reshape(-1, clip.width)
+
+
+def decoded_frames(standard: str, pictures: Sequence[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
+    """Frames of coded pictures, each given as its NAL units or as one temporal unit; BitstreamError for damaged ones."""
+    context = cast(VideoCodecContext, av.CodecContext.create(_DECODERS[standard], "r"))
+    context.thread_count = 1
+    # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
+    context.options = {"err_detect": "explode"} if standard not in ("av1",) else {}
+    try:
+        for i, units in enumerate(pictures):
+            data = units[0] if standard in ("av1", "vp9") else b"".join(b"\0\0\0\1" + unit for unit in units)
+            packet = av.Packet(data)
+            packet.pts = packet.dts = i
+            yield from context.decode(packet)
+        yield from context.decode(None)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise BitstreamError(f"the {standard} stream is damaged: {error}") from error
+
+
+def planes_8bit(frame: av.VideoFrame) -> list[Plane]:
+    """The three 4:2:0 planes of a decoded frame, cropped to its size; 10-bit samples are rounded to 8.
+
+    The planes may share the frame's memory. Raises BitstreamError for other formats.
+    """
+    deep = frame.format.name == "yuv420p10le"
+    if not deep and frame.format.name not in ("yuv420p", "yuvj420p"):
+        raise BitstreamError(f"the stream decodes to {frame.format.name}, not to 8-bit or 10-bit 4:2:0")
+    h, w = frame.height, frame.width
+    planes = []
+    for plane, rows, columns in zip(frame.planes, (h, (h + 1) // 2, (h + 1) // 2), (w, *[(w + 1) // 2] * 2), strict=True):
+        samples: NDArray[Any] = np.frombuffer(memoryview(plane), np.uint16 if deep else np.uint8)
+        samples = samples.reshape(plane.height, -1)[:rows, :columns]
+        planes.append(np.minimum((samples + 2) >> 2, 255).astype(np.uint8) if deep else samples)
+    return planes
+
+
+def missing_pyav(encoder: str) -> Callable[[], str | None]:
+    """A `Family.missing` for an encoder of PyAV."""
+
+    def reason() -> str | None:
+        return None if encoder in av.codecs_available else f"PyAV {av.__version__} was built without {encoder}"
+
+    return reason

@@ -1,0 +1,287 @@
+"""The `hdac` command: streams and clips come and go whole; an error is one line that names the value."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from baselines.codec import Tunable
+from data.io import read_clip, write_clip
+from hdac.__main__ import main
+from hdac.systems import FAMILIES, decode
+from tests.clips import moving_clip, psnr_y
+
+CLIP = moving_clip(3, 50, 38, Fraction(30000, 1001))
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with clip.y4m and its stream, 6 frames."""
+    folder = tmp_path_factory.mktemp("coded")
+    write_clip(moving_clip(6, 50, 38), folder / "clip.y4m")
+    assert main(["encode", str(folder / "clip.y4m"), str(folder / "stream.bin"), "--codec", "h264", "--qp", "30"]) == 0
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.y4m"
+    write_clip(CLIP, path)
+    return path
+
+
+def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command said, after checking that it is one line of error and nothing else."""
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ") and said.err.endswith("\n") and said.err.count("\n") == 1
+    return said.err
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+# -- what works --------------------------------------------------------------------------------------------------------
+
+
+def test_list_names_every_codec_and_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(FAMILIES)
+    for line, family in zip(lines, FAMILIES.values(), strict=True):
+        assert family.title in line and ("NOT INSTALLED" in line) == (family.missing() is not None)
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "hevc-paper", "vp9", "av1"])
+def test_encode_info_decode_is_the_codecs_own_round_trip(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], codec: str
+) -> None:
+    stream, out = tmp_path / "new" / "stream.bin", tmp_path / "out.y4m"
+    assert main(["encode", str(clip), str(stream), "--codec", codec, "--qp", "35"]) == 0
+    setting = FAMILIES[codec].candidates("one-intra", 1)[0]
+    assert isinstance(setting, Tunable)
+    assert stream.read_bytes() == setting.with_quantiser(35).encode(CLIP)  # the folder was made, too
+    size = stream.stat().st_size
+    kbps = 8 * size / float(CLIP.seconds) / 1000
+    assert f"{size} bytes, {kbps:.2f} kbit/s" in capsys.readouterr().out
+
+    assert main(["info", str(stream)]) == 0
+    said = capsys.readouterr().out
+    assert "50x38  3 frames  30000/1001 fps" in said and f"{size} bytes, {kbps:.3f} kbit/s" in said
+    layers = [int(n) for n in re.findall(r"^  \w+ +(\d+) bytes", said, re.MULTILINE)]
+    assert sum(layers) == size
+
+    assert main(["decode", str(stream), str(out)]) == 0
+    assert read_clip(out).equals(setting.decode(stream.read_bytes()))
+
+
+def test_the_module_runs_as_a_program_of_its_own(coded: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hdac", "decode", str(coded / "stream.bin"), str(tmp_path / "out.y4m")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_clip(tmp_path / "out.y4m").equals(decode((coded / "stream.bin").read_bytes()))
+
+
+def test_frames_and_regime_reach_the_encoder(clip: Path, tmp_path: Path) -> None:
+    write_clip(moving_clip(34, 32, 32), clip, force=True)
+    for regime, n_intra in (("one-intra", 1), ("short-gop", 2)):
+        out = tmp_path / regime
+        command = ["encode", str(clip), str(out), "--codec", "h264", "--regime", regime, "--frames", "33"]
+        assert main(command) == 0
+        codec = FAMILIES["h264"].candidates("one-intra", 1)[0]
+        ledger = codec.ledger(out.read_bytes())
+        assert len(ledger.frames) == 33 and (ledger.layers["intra"] > 0).sum() == n_intra
+
+
+def test_a_finer_qp_costs_more_and_looks_better(clip: Path, tmp_path: Path) -> None:
+    found: dict[int, tuple[int, float]] = {}
+    for qp in (24, 40):
+        assert main(["encode", str(clip), str(tmp_path / str(qp)), "--codec", "h264", "--qp", str(qp)]) == 0
+        stream = (tmp_path / str(qp)).read_bytes()
+        found[qp] = len(stream), psnr_y(CLIP, decode(stream))
+    assert found[24] > found[40] and found[24][1] > found[40][1]
+
+
+def test_nothing_is_overwritten_without_force(coded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.y4m"
+    out.write_text("precious")
+    encode = ["encode", str(coded / "clip.y4m"), str(out), "--codec", "h264"]
+    for command in (encode, ["decode", str(coded / "stream.bin"), str(out)]):
+        assert main(command) == 1
+        assert str(out) in one_error_line(capsys) and out.read_text() == "precious"
+        assert main([*command, "-f"]) == 0
+        assert out.read_bytes() != b"precious"
+        out.write_text("precious")
+        capsys.readouterr()
+
+
+# -- what does not -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--codec", "h265"], "'h265'"),
+        (["--qp", "52"], "52"),
+        (["--qp", "-1"], "-1"),
+        (["--codec", "vp9", "--qp", "64"], "64"),
+        (["--codec", "vtm"], "vtm cannot run here"),
+        (["--frames", "0"], "0 frames"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(
+    clip: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    named: str,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    before = files(tmp_path)
+    assert main(["encode", str(clip), str(tmp_path / "out"), *options]) == 1
+    assert named in one_error_line(capsys) and files(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "info"])
+def test_a_missing_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    out = [str(tmp_path / "out.y4m")] if command != "info" else []
+    assert main([command, str(tmp_path / "no-such.file"), *out]) == 1
+    assert "no-such.file" in one_error_line(capsys) and files(tmp_path) == set()
+
+
+def damaged(stream: bytes, how: str) -> bytes:
+    flips = {  # of the 8 bytes of header and the start code of the first NAL unit
+        "magic": (0, 0x24),
+        "standard": (1, 0x24),
+        "colour": (2, 0x24),
+        "width": (3, 0x40),
+        "frame count": (7, 0x24),
+        "NAL unit type": (11, 0x24),
+    }
+    if how in flips:
+        position, bits = flips[how]
+        return stream[:position] + bytes((stream[position] ^ bits,)) + stream[position + 1 :]
+    return {
+        "empty": b"",
+        "text": b"hello, this is a text file\n",
+        "header alone": stream[:8],
+        "half": stream[: len(stream) // 2],
+        "one frame less": stream[: stream.rindex(b"\0\0\1")],
+        "another header": bytes((stream[0], 2)) + stream[2:],
+    }[how]
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ("magic", "0xc1"),
+        ("standard", "standard 37"),
+        ("colour", "0x24"),
+        ("width", "114x38"),
+        ("frame count", "34 frames"),
+        ("NAL unit type", "first slice"),
+        ("empty", "0 bytes"),
+        ("text", "0x68"),
+        ("header alone", ""),
+        ("half", "6 frames"),
+        ("one frame less", "6 frames"),
+        ("another header", ""),
+    ],
+)
+def test_a_damaged_stream_is_said_and_leaves_no_clip(
+    coded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str, named: str
+) -> None:
+    path = tmp_path / "stream.bin"
+    path.write_bytes(damaged((coded / "stream.bin").read_bytes(), how))
+    assert main(["decode", str(path), str(tmp_path / "out.y4m")]) == 1
+    assert named in one_error_line(capsys) and files(tmp_path) == {"stream.bin"}
+
+
+def test_any_flipped_bit_is_an_error_or_a_clip_of_the_headers_shape(
+    coded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stream = (coded / "stream.bin").read_bytes()
+    path, out = tmp_path / "stream.bin", tmp_path / "out.y4m"
+    for position in range(8, len(stream), max(1, len(stream) // 40)):
+        path.write_bytes(stream[:position] + bytes((stream[position] ^ 1 << position % 8,)) + stream[position + 1 :])
+        if main(["decode", str(path), str(out)]) == 0:
+            assert read_clip(out).y.shape == (6, 38, 50)
+            out.unlink()
+        said = capfd.readouterr().err
+        assert "Traceback" not in said and files(tmp_path) == {"stream.bin"}
+
+
+def test_info_does_not_print_a_rate_of_a_stream_that_lacks_frames(
+    coded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "stream.bin"
+    path.write_bytes(damaged((coded / "stream.bin").read_bytes(), "one frame less"))
+    assert main(["info", str(path)]) == 1
+    assert "6 frames" in one_error_line(capsys)
+
+
+def test_output_that_cannot_be_written_is_named_and_leaves_nothing(
+    coded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "other.txt").touch()
+    before = files(tmp_path)
+    encode = ["encode", str(coded / "clip.y4m"), "OUT", "--codec", "h264", "-f"]
+    decoder = ["decode", str(coded / "stream.bin"), "OUT", "-f"]
+    for command, out in (
+        (encode, tmp_path / "file" / "out"),
+        (encode, tmp_path / "folder"),
+        (decoder, tmp_path / "file" / "out.y4m"),
+        (decoder, tmp_path / "folder"),
+        (decoder, tmp_path / "clip.gif"),
+    ):
+        assert main([str(out) if word == "OUT" else word for word in command]) == 1
+        named = out.suffix if out.name == "clip.gif" else str(out.parent if out.parent.name == "file" else out)
+        assert named in one_error_line(capsys) and files(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["read-only", "full"])
+def test_a_disk_that_takes_no_file_is_one_line_of_error(
+    coded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = "ro" if kind == "read-only" else "size=4k"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(disk)], capture_output=True).returncode:
+        pytest.skip("a disk that root cannot write to needs the right to mount a small one")
+    try:
+        assert main(["decode", str(coded / "stream.bin"), str(disk / "out.y4m")]) == 1
+        left = files(disk)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert ("Read-only" if kind == "read-only" else "No space left") in one_error_line(capsys)
+    assert left == set()
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{shlex.quote(sys.executable)} -m hdac list | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_odd_sizes_cannot_go_to_mp4_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(moving_clip(1, 33, 47), tmp_path / "odd.y4m")
+    assert main(["encode", str(tmp_path / "odd.y4m"), str(tmp_path / "stream"), "--codec", "h264"]) == 0
+    before = files(tmp_path)
+    capsys.readouterr()
+    assert main(["decode", str(tmp_path / "stream"), str(tmp_path / "out.mp4")]) == 1
+    assert "33x47" in one_error_line(capsys) and files(tmp_path) == before
