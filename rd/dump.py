@@ -41,7 +41,7 @@ TOLERANCE = 0.05
 LEAST_KBPS = 5.0  # chosen: below, several codecs have hardly a picture to show
 MAX_ENCODES = 6
 LOG_RATE_PER_STEP = 0.12  # one QP is about 12 % of rate
-ENCODE_TIMEOUT_S = 1800.0
+RECODE_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _match(
         entry = cache.load_entry(key)
         if entry is None:
             job = CodeJob(sequence, codec, key, cache.root)
-            entry = submit_job(pickle.dumps(job), tuple(plugins), ENCODE_TIMEOUT_S)
+            entry = submit_job(pickle.dumps(job), tuple(plugins), RECODE_TIMEOUT_S)
         return remember(codec, entry)
 
     for codec in family.candidates(regime, points):

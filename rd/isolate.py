@@ -25,6 +25,8 @@ import weakref
 from collections.abc import Callable
 from typing import IO, Any
 
+import cv2
+
 _LENGTH = struct.Struct("<Q")
 
 
@@ -154,6 +156,7 @@ def _read(pipe: IO[bytes], size: int, deadline: float | None) -> bytes:
 def serve() -> None:
     """Main loop of the child: jobs in on stdin, results out on the stdout it was born with."""
     replies = os.fdopen(os.dup(1), "wb")
+    cv2.setNumThreads(int(os.environ["OMP_NUM_THREADS"]))  # OpenCV does not read the variable
     os.dup2(2, 1)  # whatever a library prints must not mix with the replies
     jobs: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | Exception] = queue.SimpleQueue()
     threading.Thread(target=_feed, args=(jobs,), daemon=True).start()

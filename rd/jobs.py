@@ -94,7 +94,7 @@ class MeasureJob:
         source = decoded = None
         found: dict[str, Any] = {"values": {}, "frames": {}, "missing": {}, "seconds": 0.0}
         for family, columns in _by_family(self.columns).items():
-            key = scores_key(self.key, ",".join(columns), rd.metrics.VERSIONS[family])
+            key = scores_key(self.key, ",".join(columns), rd.metrics.version(family))
             scores = cache.load_scores(key)
             if scores is None or scores["missing"]:
                 if source is None or decoded is None:
@@ -119,7 +119,7 @@ def load_scores(job: MeasureJob) -> dict[str, Any] | None:
 
     found: dict[str, Any] = {"values": {}, "frames": {}, "missing": {}, "seconds": 0.0}
     for family, columns in _by_family(job.columns).items():
-        scores = Cache(job.cache).load_scores(scores_key(job.key, ",".join(columns), rd.metrics.VERSIONS[family]))
+        scores = Cache(job.cache).load_scores(scores_key(job.key, ",".join(columns), rd.metrics.version(family)))
         if scores is None or scores["missing"]:
             return None
         for part in ("values", "frames"):

@@ -47,6 +47,7 @@ from rd.columns import METRICS, expand_metrics
 from rd.hull import upper_hull
 from rd.isolate import close_children
 from rd.jobs import CodeJob, Job, MeasureJob, load_plugin, load_scores, submit_job
+from rd.metrics import version as metric_version
 from rd.table import write_points, write_table
 
 DEFAULT_METRICS = ("psnr", "ssim", "vmaf", "lpips")
@@ -224,9 +225,8 @@ class Runner:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._finish(running.pop(future), future)
-                    bar.update()
-                bar.total = bar.n + len(running) + len(self.to_code) + len(self.to_measure)
-                bar.refresh()
+                bar.total = bar.n + len(done) + len(running) + len(self.to_code) + len(self.to_measure)
+                bar.update(len(done))
 
     def _next(self) -> Job | None:
         """The next job; scores first: their clip is still decoded in a child, and finished curves are worth more."""
@@ -304,8 +304,7 @@ class Runner:
             desc="coding and measuring",
             unit="job",
             smoothing=0.05,
-            mininterval=0.5,
-            disable=None if not sys.stderr.isatty() and os.environ.get("HDAC_PROGRESS") != "1" else False,
+            mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file gets a line now and then
         )
 
 
@@ -476,6 +475,7 @@ def run_facts(
         "metrics": {
             "computed": [column for column in METRICS if column in computed],
             "not_computed": {column: reasons[column] for column in METRICS if column in reasons},
+            "versions": {family: metric_version(family) for family in {METRICS[c].family: 0 for c in computed}},
         },
     }
 
@@ -512,9 +512,19 @@ def sweep(
         with atomic_path(settings.out / "frames.parquet") as path:
             frames_table(curves, settings).to_parquet(path, index=False)
         facts = run_facts(curves, settings, argv, missing, started)
+        for reason, columns in _by_reason(facts["metrics"]["not_computed"]).items():
+            print(f"not computed: {', '.join(columns)} ({reason})", file=sys.stderr)
         facts["seconds"] = {"wall": time.perf_counter() - begin, "jobs": runner.job_seconds, "cached": runner.n_cached}
         write_atomic(settings.out / "run.json", json.dumps(facts, indent=1))
     return curves
+
+
+def _by_reason(missing: dict[str, str]) -> dict[str, list[str]]:
+    """Metrics that share a reason, so that it is said once."""
+    reasons: dict[str, list[str]] = {}
+    for column, reason in missing.items():
+        reasons.setdefault(reason, []).append(column)
+    return reasons
 
 
 # -- command ---------------------------------------------------------------------------------------------------------

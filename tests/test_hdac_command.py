@@ -276,9 +276,7 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_odd_sizes_cannot_go_to_mp4_and_nothing_is_left(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_sizes_cannot_go_to_mp4_and_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_clip(moving_clip(1, 33, 47), tmp_path / "odd.y4m")
     assert main(["encode", str(tmp_path / "odd.y4m"), str(tmp_path / "stream"), "--codec", "h264"]) == 0
     before = files(tmp_path)

@@ -6,6 +6,8 @@ MetricUnavailable that says why there is none, so that one missing network does 
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -23,8 +25,22 @@ from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 Measure = Callable[[Clip, Clip, Collection[str]], dict[str, Score | MetricUnavailable]]
 
 
-VERSIONS: dict[str, str] = dict.fromkeys((metric.family for metric in METRICS.values()), "1")
-"""Version of each family's code and weights, part of every cached score's key: raise it when scores change."""
+VERSIONS: dict[str, int] = dict.fromkeys((metric.family for metric in METRICS.values()), 1)
+"""Version of each family's code: raise it when scores change."""
+
+NETWORK_FAMILIES = ("perceptual", "face", "fid")
+
+
+def version(family: str) -> str:
+    """What a cached score depends on besides the two clips: the family's code, and its networks' weights."""
+    return f"{VERSIONS[family]} {_weights_id()}" if family in NETWORK_FAMILIES else str(VERSIONS[family])
+
+
+@functools.cache
+def _weights_id() -> str:
+    from rd.metrics.weights import checksums
+
+    return hashlib.sha256(repr(sorted(checksums().items())).encode()).hexdigest()[:16]
 
 
 @dataclass

@@ -225,9 +225,7 @@ def test_a_short_gop_has_its_intra_pictures_and_pays_for_parameter_sets_once(nam
 
 @pytest.mark.parametrize("name", ["hm", "vtm"])
 @pytest.mark.parametrize(("intra_period", "written"), [(0, "-1"), (32, "32")])
-def test_command_holds_configuration_quantiser_gop_and_no_hash(
-    name: str, path: Path, intra_period: int, written: str
-) -> None:
+def test_command_holds_configuration_quantiser_gop_and_no_hash(name: str, path: Path, intra_period: int, written: str) -> None:
     program = install(path, name)
     codec = CODECS[name](qp=37, i_offset=6, intra_period=intra_period)
     clip = moving_clip(2, 50, 38, Fraction(30000, 1001))

@@ -3,7 +3,8 @@
     python -m tests.bench.check_x265_anchor ../shared/data/talkingheads/test [--out results/conventional/anchor_check.csv]
 
 The independent numbers: x265 4.2 slow, lean, wpp=0, one intra, 150 frames, whole Annex B stream with 4-byte start codes
-(1 byte a frame more than ours), counted at 25 fps for all three clips though xiph_akiyo runs at 30. For every clip and intra offset, our rate at their PSNR-Y (interpolated in log rate) over
+(1 byte a frame more than ours), counted at 25 fps for all three clips though xiph_akiyo runs at 30. For every clip and
+intra offset, our rate at their PSNR-Y (interpolated in log rate) over
 theirs; the anchor is sound within 10 %.
 """
 
@@ -57,7 +58,8 @@ def main() -> int:
                 at_equal = float(np.exp(np.interp(psnr, quality, [np.log(rate) for rate, _ in ours])))
             rows.append((name, offset, qp, kbps, psnr, *np.round(ours[QPS.index(qp)], 3), round(at_equal / kbps, 4)))
         print(*rows[-len(QPS) :], sep="\n")
-    columns = ["clip", "i_offset", "qp", "kbps_independent", "psnr_y_independent", "kbps", "psnr_y", "rate_ratio_at_equal_psnr_y"]
+    columns = ["clip", "i_offset", "qp", "kbps_independent", "psnr_y_independent", "kbps", "psnr_y"]
+    columns += ["rate_ratio_at_equal_psnr_y"]
     table = pd.DataFrame(rows, columns=columns)
     ratios = table["rate_ratio_at_equal_psnr_y"].dropna()
     print(f"rate at equal PSNR-Y over the independent one: {ratios.min():.3f} to {ratios.max():.3f}, mean {ratios.mean():.3f}")

@@ -151,9 +151,7 @@ def test_frames_are_the_middle_the_worst_and_those_around_the_refresh(
     for (name, regime), entry in index.items():
         source = SOURCES[name]
         decoded = [decode(stream_of(out, name, codec)) for codec in entry["codecs"]]
-        quality = [
-            np.mean([psnr_y(source[t : t + 1], clip[t : t + 1]) for clip in decoded]) for t in range(source.n_frames)
-        ]
+        quality = [np.mean([psnr_y(source[t : t + 1], clip[t : t + 1]) for clip in decoded]) for t in range(source.n_frames)]
         expected = {source.n_frames // 2, int(np.argmin(quality))}
         if name == "long":
             assert int(np.argmin(quality)) == WORST
