@@ -537,8 +537,10 @@ function drawProvenance() {
     ...Object.entries(run.machine ?? {})]));
   if (run.versions) home.append(el("h3", {}, "Versions"), list(Object.entries(run.versions)));
   home.append(el("h3", {}, "Codecs"), ...Object.entries(run.codecs ?? {}).map(([name, codec]) => el("details", {}, el("summary", {},
-    el("strong", {}, name), codec.description ? `: ${codec.description}` : "", ` (${plural((codec.commands ?? []).length, "command")})`),
-  ...(codec.commands ?? []).map(line => el("pre", {}, Array.isArray(line) ? line.join(" ") : String(line))))));
+    el("strong", {}, name), codec.description ? `: ${codec.description}` : "", ` (${plural(Object.keys(codec.commands ?? {}).length, "command")})`),
+  ...Object.entries(codec.commands ?? {}).map(([setting, line]) => el("pre", {}, `${setting}:  ${line}`)))));
+  const absent = Object.entries(run.codecs_not_installed ?? {});
+  if (absent.length) home.append(el("p", {}, "Codecs not installed:"), list(absent));
   const info = run.metrics ?? {};
   home.append(el("h3", {}, "Metrics"), list(data.metrics.map(m => [m.label, `${m.note}; ${m.higher_is_better ? "higher" : "lower"} is better`])));
   const missing = Object.entries(info.not_computed ?? {});

@@ -106,7 +106,7 @@ def _row(codec: str, point: int, size: int, n_frames: int) -> dict[str, object]:
 
 def _provenance(sequences: Sequence[str], codecs: Sequence[str], n_frames: int) -> dict[str, object]:
     size = {"n_frames": n_frames, "width": 256, "height": 256, "fps": "25"}
-    commands = [f"encode --qp {qp}" for qp in (51, 43)]
+    commands = {f"QP {qp}": f"encode --qp {qp}" for qp in (51, 43)}
     return {
         "command": ["rd-sweep", "--sequences", *sequences, "--codecs", *codecs, "--out", "runs/demo"],
         "commit": "0123456789abcdef0123456789abcdef01234567",

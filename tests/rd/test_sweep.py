@@ -27,6 +27,7 @@ from rd.cache import Cache
 from rd.jobs import CodeJob
 from rd.table import read_points
 from tests.clips import moving_clip, psnr_y
+from tests.rd.test_report import CHROMIUM, browse, table_rows
 
 PLUGIN = str(Path(__file__).with_name("faulty.py"))
 
@@ -84,6 +85,26 @@ def test_every_row_is_the_length_of_bytes_that_decode_to_what_was_measured(clips
         assert own["bytes"].sum() + row["bytes_header"] == len(stream)
         assert own["psnr_y"].mean() == pytest.approx(row["psnr_y"])
     assert {"bd.csv", "run.json", "candidates.csv"} <= {p.name for p in out.iterdir()}
+
+
+def test_the_main_job_leaves_tables_plots_dumps_and_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(moving_clip(40, 64, 48), tmp_path / "clips" / "a.y4m")
+    out = tmp_path / "out"
+    arguments = ["--sequences", str(tmp_path / "clips"), "--codecs", "quick", "other", "--plugin", PLUGIN]
+    assert sweep.main([*arguments, "--metrics", "psnr", "--jobs", "2", "--anchor", "other", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "against other" in printed and str(out / "report.html") in printed
+    for name in ("plots/mean/psnr_y.svg", "plots/mean/psnr_y.png", "plots/sequences/a/psnr_y.svg"):
+        assert (out / name).stat().st_size > 1000
+    index = json.loads((out / "dumps" / "index.json").read_text())
+    assert [entry["regime"] for entry in index] == ["one-intra", "short-gop"]
+    for entry in index:
+        assert (out / "dumps" / entry["strip"]).is_file() and (out / "dumps" / entry["video"]).is_file()
+    assert "quick" in (out / "report.html").read_text()
+    if CHROMIUM:
+        assert table_rows(browse(out / "report.html"), "speed") == 4  # two codecs in two regimes, and no script error
 
 
 def test_provenance_holds_commands_versions_hashes_and_what_was_not_computed(
