@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test check install bench clean
+.PHONY: demo test check results install bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/rd-sweep --sequences sample/talk-motion sample/occluder --frames 48 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
@@ -21,6 +21,16 @@ check: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_metrics --out results/bench/metrics.json
 	$(BIN)/python -m tests.bench.bench_sweep --out results/bench/sweep.json
+
+# The reference results, from a folder of clips: hours on two cores; resumes. Weights of network metrics: $HDAC_METRIC_WEIGHTS
+CLIPS ?= ../shared/data/talkingheads/test
+PICTURES ?= xiph_akiyo xiph_deadline xiph_foreman xiph_mother_daughter xiph_silent
+results: $(VENV)/.installed
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs all --frames 125 --points 6 --max-kbps 80 \
+		--metrics psnr ssim xpsnr vmaf lpips temporal face --jobs $(JOBS) --cache runs/cache --no-report --out results/conventional
+	$(BIN)/rd-plot results/conventional --format svg
+	$(BIN)/rd-dump results/conventional --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc av1 h264
+	$(BIN)/rd-report results/conventional
 
 install: $(VENV)/.installed
 

@@ -78,6 +78,8 @@ class Family:
     candidates: Callable[[Regime, int], list[VideoCodec]]
     hull: bool = True
     missing: Callable[[], str | None] = lambda: None
+    still: bool = False
+    """A still-picture codec, which codes every frame by itself: in a sweep only where it is asked for by name."""
 
 
 def intra_period(regime: Regime) -> int:

@@ -4,7 +4,7 @@
     stream -> header -> FFmpeg's own decoder (H.264, HEVC, VVC, VP9) or dav1d -> 8 bit -> crop to the true size
 
 All are one intra picture (or one every `intra_period` frames), then P pictures in display order: no look-ahead, no
-reordering. The quantiser is fixed by the standard's own number (`qp`, AV1 and VP9 `q`); nothing here is a CRF.
+reordering. What moves along a curve is the standard's own quantiser (`qp`, AV1 and VP9 `q`), not a rate factor.
 `i_offset` makes the intra pictures that many QP finer: with one intra per clip at these rates a finer first picture
 pays for itself through skip and merge, so an anchor without that freedom is a weak anchor.
 
@@ -24,12 +24,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import av
 import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 
 from baselines import nal
 from baselines.libav import decoded_frames, encode_packets, planes_8bit
-from baselines.programs import ffmpeg_program, run_ffmpeg, run_program
+from baselines.programs import ffmpeg_version, run_ffmpeg
 from baselines.stream import Ledger, StreamHeader, join_samples, split_samples
 from data.clip import Clip, Plane
 from data.errors import BitstreamError, ExternalCodecError, HdacError, InputError
@@ -57,6 +56,8 @@ class ConventionalCodec:
 
     name: ClassVar[str]
     standard: ClassVar[str]
+    revision: ClassVar[int] = 0
+    """Like CODE_VERSION, for one encoder: raised when its options change."""
     alignment: ClassVar[int] = 2
     """Coded width and height are multiples of this; the clip is padded by repeating its last column and row."""
 
@@ -82,7 +83,7 @@ class ConventionalCodec:
 
     @property
     def version(self) -> str:
-        return f"{CODE_VERSION} {tool_versions()[self.name]}"
+        return f"{CODE_VERSION + self.revision} {tool_versions()[self.name]}"
 
     def encode(self, clip: Clip) -> bytes:
         """Stream header and elementary stream; InputError where the clip is under 16x16, ExternalCodecError if the
@@ -241,7 +242,7 @@ class Vp9(_PyavCodec):
         return f"libvpx cpu{self.cpu_used}{' boosted' if self.boost else ''} q {self.q}"
 
     def options(self) -> dict[str, str]:
-        # with b=0, `crf` is libvpx's cq-level in constant-quality mode: the quantiser itself, but for boosted frames
+        # with b=0, `crf` is libvpx's cq-level in constant-quality mode: a quantiser, no rate factor
         fixed = {} if self.boost else {"qmin": str(self.q), "qmax": str(self.q)}
         period = self.intra_period or 9999
         return {
@@ -297,7 +298,7 @@ class _FfmpegCodec(ConventionalCodec):
 
 @dataclass(frozen=True, kw_only=True)
 class Kvazaar(_FfmpegCodec):
-    """HEVC Main by kvazaar: its low-delay P structure of 4 pictures, one thread."""
+    """HEVC Main by kvazaar: its low-delay structure of 4 pictures, whose inter pictures refer to the past only."""
 
     qp: int
     preset: str = "veryslow"
@@ -324,14 +325,16 @@ class Kvazaar(_FfmpegCodec):
 class Vvenc(_FfmpegCodec):
     """VVC Main 10 by libvvenc: its low-delay structure of 8 pictures, perceptual adaptation off.
 
-    libvvenc codes an intra period at low delay only as one intra at the start, so a short GOP is coded as clips of that
-    length, each starting with an IDR picture; parameter sets that repeat are dropped like everywhere.
+    Its inter pictures are B pictures that refer to the past only. MCTF, its temporal pre-filter, would look ahead by some
+    pictures and is held to past ones. libvvenc codes an intra period at low delay only as one intra at the start, so a
+    short GOP is coded as clips of that length, each starting with an IDR picture; repeated parameter sets are dropped.
     """
 
     qp: int
     preset: str = "medium"
 
     name: ClassVar[str] = "vvenc"
+    revision: ClassVar[int] = 1
     standard: ClassVar[str] = "vvc"
     encoder: ClassVar[str] = "libvvenc"
     muxer: ClassVar[str] = "vvc"
@@ -348,7 +351,7 @@ class Vvenc(_FfmpegCodec):
             "qp": self.qp,
             "qpa": 0,
             "vvenc-params": "PicReordering=0:IntraPeriod=-1:GOPSize=8:DecodingRefreshType=none:POC0IDR=1:"
-            f"IntraQPOffset={-self.i_offset}",
+            f"MCTFFutureReference=0:IntraQPOffset={-self.i_offset}",
         }
 
     def _run(self, clip: Clip) -> bytes:
@@ -358,10 +361,15 @@ class Vvenc(_FfmpegCodec):
 
 @dataclass(frozen=True, kw_only=True)
 class LibAom(_FfmpegCodec):
-    """AV1 by libaom, constant quality at low delay; libaom itself chooses how much finer key frames are."""
+    """AV1 by libaom at low delay, without look-ahead.
+
+    `boost` is its constant-quality mode, where `q` is the level and libaom chooses how much finer key frames are; without
+    it every frame has the quantiser `q`.
+    """
 
     q: int
     cpu_used: int = 4
+    boost: bool = True
 
     name: ClassVar[str] = "libaom"
     standard: ClassVar[str] = "av1"
@@ -370,11 +378,12 @@ class LibAom(_FfmpegCodec):
 
     @property
     def label(self) -> str:
-        return f"libaom cpu{self.cpu_used} q {self.q}"
+        return f"libaom cpu{self.cpu_used}{' boosted' if self.boost else ''} q {self.q}"
 
     def options(self) -> dict[str, str | int]:
-        # with b:v 0, `crf` is libaom's cq-level in constant-quality mode: the quantiser, but for boosted frames
+        # with b:v 0, ffmpeg's `crf` is libaom's cq-level in constant-quality mode: a quantiser, no rate factor
         period = self.intra_period or 9999
+        fixed = {} if self.boost else {"qmin": self.q, "qmax": self.q}
         return {
             "usage": "good",
             "cpu-used": self.cpu_used,
@@ -383,6 +392,7 @@ class LibAom(_FfmpegCodec):
             "b:v": 0,
             "g": period,
             "keyint_min": period if self.intra_period else 0,
+            **fixed,
         }
 
 
@@ -555,8 +565,7 @@ def tool_versions() -> dict[str, str]:
     """Version of every encoder by codec name: what makes two runs comparable, and part of every cache key."""
     pyav = f"PyAV {av.__version__} (FFmpeg {av.ffmpeg_version_info})"
     try:
-        words = run_program([ffmpeg_program(), "-version"], timeout_s=60).stdout.decode(errors="replace").split()
-        program = f"imageio-ffmpeg {imageio_ffmpeg.__version__} ({' '.join(words[:3])})"
+        program = ffmpeg_version()
     except HdacError as error:
         program = f"no ffmpeg program ({error})"
     return {

@@ -25,9 +25,8 @@ from data.errors import InputError
 I_OFFSETS = (0, 6, 12)
 """QP steps by which the hull's intra pictures are finer; 6 and 12 gain 0.7 to 1.2 dB at 5 to 10 kbit/s on calm clips."""
 
-VVENC_I_OFFSETS: dict[Regime, tuple[int, ...]] = {"one-intra": (6, 12), "short-gop": (0,)}
-KVAZAAR_I_OFFSETS = (6,)
-"""The same for the two slow encoders; the offsets left out were behind at nearly every rate of every training clip."""
+SLOW_I_OFFSETS: dict[Regime, tuple[int, ...]] = {"one-intra": (6, 12), "short-gop": (0, 6)}
+"""The same for the two slow encoders, vvenc and kvazaar: the offset left out was behind on every training clip."""
 
 SVT_KEY_OFFSETS = (None, 24, 48)
 """SVT-AV1's own choice, then 6 and 12 QP in quantiser index steps."""
@@ -65,7 +64,7 @@ def _hevc_kvazaar(regime: Regime, points: int) -> list[VideoCodec]:
     period = intra_period(regime)
     return [
         Kvazaar(qp=qp, i_offset=offset, intra_period=period)
-        for offset in KVAZAAR_I_OFFSETS
+        for offset in SLOW_I_OFFSETS[regime]
         for qp in quantisers(51, 28, points)
     ]
 
@@ -74,7 +73,7 @@ def _vvc(regime: Regime, points: int) -> list[VideoCodec]:
     period = intra_period(regime)
     return [
         Vvenc(qp=qp, i_offset=offset, intra_period=period)
-        for offset in VVENC_I_OFFSETS[regime]
+        for offset in SLOW_I_OFFSETS[regime]
         for qp in quantisers(55, 30, points)
     ]
 
@@ -84,9 +83,10 @@ def _av1(regime: Regime, points: int) -> list[VideoCodec]:
     svt: list[VideoCodec] = [
         SvtAv1(q=q, key_offset=key, intra_period=period) for key in SVT_KEY_OFFSETS for q in quantisers(63, 35, points)
     ]
-    if regime == "short-gop":  # libaom boosts every key frame so much that it needs 1.5 to 2.2 times SVT-AV1's rate there
-        return svt
-    return svt + [LibAom(q=q, intra_period=period) for q in quantisers(63, 35, points)]
+    svt += [SvtAv1(q=q, preset=2, intra_period=period) for q in quantisers(63, 35, points)]
+    # boosted key frames let libaom need 1.5 to 2.2 times SVT-AV1's rate in a short GOP: there only the fixed quantiser
+    boosts = (True, False) if regime == "one-intra" else (False,)
+    return svt + [LibAom(q=q, boost=b, intra_period=period) for b in boosts for q in quantisers(63, 35, points)]
 
 
 def _vp9(regime: Regime, points: int) -> list[VideoCodec]:
@@ -126,21 +126,21 @@ CONVENTIONAL: dict[str, Family] = {
         Family(
             "hevc-kvazaar",
             "HEVC (kvazaar)",
-            "kvazaar veryslow, its low-delay P structure, hull over its quantisers at intra QP offset 6.",
+            "kvazaar veryslow, its low-delay structure, hull over intra QP offsets 6 and 12 (short GOP: 0 and 6).",
             _hevc_kvazaar,
             missing=missing_ffmpeg("libkvazaar"),
         ),
         Family(
             "vvc",
             "VVC (vvenc)",
-            "libvvenc medium, low delay, perceptual adaptation off, hull over intra QP offsets 6 and 12 (short GOP: 0).",
+            "libvvenc medium, low delay, perceptual adaptation off, hull over intra QP offsets 6 and 12 (short GOP: 0 and 6).",
             _vvc,
             missing=missing_ffmpeg("libvvenc"),
         ),
         Family(
             "av1",
             "AV1 (SVT-AV1, libaom)",
-            "Hull over SVT-AV1 low delay with three key frame offsets, and libaom without look-ahead (one intra only).",
+            "Hull over SVT-AV1 low delay (presets 2 and 4, three key frame offsets) and libaom (fixed and boosted quantiser).",
             _av1,
             missing=lambda: _first(missing_pyav("libsvtav1")(), missing_ffmpeg("libaom-av1")()),
         ),

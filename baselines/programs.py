@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import ffmpeg
 import imageio_ffmpeg
 
 from data.errors import CodecUnavailable, ExternalCodecError, HdacError
+from data.files import file_sha256
 
 ENCODE_TIMEOUT_S = 3600.0
 """An encoder is stopped after this long; the sweep's own limit (`--timeout`) usually comes first."""
@@ -46,6 +48,16 @@ def ffmpeg_program() -> str:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise CodecUnavailable(f"imageio-ffmpeg has no ffmpeg for this machine: {error}") from error
+
+
+@functools.cache
+def ffmpeg_version() -> str:
+    """Version of `ffmpeg_program`; of one that $IMAGEIO_FFMPEG_EXE names also its checksum, since its libraries may be
+    of any version. Raises CodecUnavailable where there is none."""
+    words = run_program([ffmpeg_program(), "-version"], timeout_s=60).stdout.decode(errors="replace").split()
+    version = f"imageio-ffmpeg {imageio_ffmpeg.__version__} ({' '.join(words[:3])})"
+    own = os.environ.get("IMAGEIO_FFMPEG_EXE")
+    return f"{version} sha256 {file_sha256(own)}" if own else version
 
 
 def missing_ffmpeg(encoder: str) -> Callable[[], str | None]:

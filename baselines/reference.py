@@ -138,7 +138,7 @@ class Vvencapp(_Reference):
             find_program(self.name)[0],
             *("-i", source, "-o", stream, "-s", size, "--fps", str(clip.fps), "-c", "yuv420", "-t", "1"),
             *("--preset", self.preset, "--qp", str(self.qp), "--qpa", "0", "--refreshtype", "none", "--intraperiod", "-1"),
-            *("--additional", f"PicReordering=0:GOPSize=8:POC0IDR=1:IntraQPOffset={-self.i_offset}"),
+            *("--additional", f"PicReordering=0:GOPSize=8:POC0IDR=1:MCTFFutureReference=0:IntraQPOffset={-self.i_offset}"),
         ]
 
 

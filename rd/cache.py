@@ -1,7 +1,7 @@
 """The cache of a sweep: every stream and every score under a key that holds all that it depends on.
 
     <root>/streams/ab/abcd....bin     the stream, as the codec wrote it
-    <root>/streams/ab/abcd....json    what is known about it: {"sha256", "bytes", "layers", "encode_s", ..}
+    <root>/streams/ab/abcd....json    what is known about it: {"sha256", "bytes", "layers", "encode_s", ..}, sealed
     <root>/scores/ab/abcd....json     scores of one metric family for one stream
 
 The key of a stream hashes the clip (samples, fps, colour), the codec with all settings, and the versions of tool and code;
@@ -11,7 +11,9 @@ whole entries or none; an entry that does not match its own checksum counts as m
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,24 @@ import numpy as np
 from baselines.codec import VideoCodec
 from baselines.stream import Ledger
 from data.errors import InputError
-from data.files import write_atomic
+from data.files import file_sha256, write_atomic
 
 
 def stream_key(clip_sha256: str, codec: VideoCodec) -> str:
-    """Key of the stream of a clip by a codec."""
-    return _hash("stream", clip_sha256, repr(codec), codec.version)
+    """Key of the stream of a clip by a codec.
+
+    A codec of a plug-in is known by its class and by the source of its file, which its author changes as he likes; our
+    own codecs by their name and by a version that is raised with every change.
+    """
+    return _hash("stream", clip_sha256, repr(codec), codec.version, *_foreign_code(type(codec)))
+
+
+@functools.cache
+def _foreign_code(codec: type) -> tuple[str, ...]:
+    if codec.__module__.split(".")[0] in ("baselines", "hdac"):
+        return ()
+    file = inspect.getsourcefile(codec)
+    return codec.__module__, codec.__qualname__, file_sha256(file) if file else ""
 
 
 def scores_key(stream: str, family: str, version: str) -> str:
@@ -61,14 +75,14 @@ class Cache:
         }
         path = self.stream_path(key)
         write_atomic(path, stream)
-        write_atomic(path.with_suffix(".json"), json.dumps(entry))
+        write_atomic(path.with_suffix(".json"), _sealed(entry))
         return entry
 
     def load_entry(self, key: str) -> dict[str, Any] | None:
         """What is known about a stream, or None where it is not there or was damaged."""
         path = self.stream_path(key)
         try:
-            entry = json.loads(path.with_suffix(".json").read_bytes())
+            entry = _unsealed(path.with_suffix(".json").read_bytes())
             intact = path.stat().st_size == entry["bytes"] and entry["key"] == key
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
@@ -95,18 +109,28 @@ class Cache:
             "missing": missing,
             "seconds": seconds,
         }
-        text = json.dumps(body)
-        checked = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "scores": text}
-        write_atomic(self.scores_path(key), json.dumps(checked))
+        write_atomic(self.scores_path(key), _sealed(body))
 
     def load_scores(self, key: str) -> dict[str, Any] | None:
         """{"values", "frames" (float64 arrays), "missing", "seconds"}, or None where not there or damaged."""
         try:
-            checked = json.loads(self.scores_path(key).read_bytes())
-            if hashlib.sha256(checked["scores"].encode()).hexdigest() != checked["sha256"]:
-                return None
-            body = json.loads(checked["scores"])
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+            body = _unsealed(self.scores_path(key).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         body["frames"] = {name: np.array(scores, np.float64) for name, scores in body["frames"].items()}
         return body
+
+
+def _sealed(body: dict[str, Any]) -> str:
+    """JSON behind its own checksum."""
+    text = json.dumps(body)
+    return f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n"
+
+
+def _unsealed(data: bytes) -> dict[str, Any]:
+    """The reverse of `_sealed`; raises ValueError where the checksum does not fit."""
+    checksum, _, text = data.decode().partition("\n")
+    if hashlib.sha256(text.rstrip("\n").encode()).hexdigest() != checksum:
+        raise ValueError("the entry does not match its checksum")
+    body: dict[str, Any] = json.loads(text)
+    return body

@@ -28,7 +28,7 @@ from data.errors import HdacError, InputError
 from data.files import write_atomic
 from data.sequences import Sequence as ClipSequence
 from data.sequences import resolve
-from hdac.systems import FAMILIES, decode
+from hdac.systems import FAMILIES
 from rd.cache import Cache, stream_key
 from rd.dump_layout import side_by_side, strip, write_png, write_video
 from rd.isolate import close_children
@@ -49,6 +49,7 @@ class Match:
     """A codec's stream near the target rate."""
 
     family: Family
+    codec: VideoCodec
     entry: dict[str, Any]
     """Its entry in the cache."""
     kbps: float
@@ -99,7 +100,7 @@ def write_dumps(
             _match(families[codec], regime, sequence, source, target, facts["points"], Cache(cache), plugins)
             for codec in dict.fromkeys(rows["codec"])
         ]
-        decoded = [decode(Cache(cache).load_stream(match.entry["key"])) for match in matches]
+        decoded = [match.codec.decode(Cache(cache).load_stream(match.entry["key"])) for match in matches]
         index.append(_write_dump(out / "dumps", name, regime, source, target, matches, decoded, video))
         write_atomic(out / "dumps" / "index.json", json.dumps(index, indent=1))
     return index
@@ -141,7 +142,7 @@ def _match(
 
     def remember(codec: VideoCodec, entry: dict[str, Any]) -> float:
         kbps = float(8 * entry["bytes"] / source.seconds / 1000)
-        seen[codec] = Match(family, entry, kbps)
+        seen[codec] = Match(family, codec, entry, kbps)
         return kbps
 
     def rate(codec: VideoCodec) -> float:
@@ -160,7 +161,8 @@ def _match(
         raise InputError(f"the cache {cache.root} holds no stream of {family.name} for {sequence.name}")
     if not any(_equal(match.kbps, target) for match in seen.values()):
         try:
-            _search(min(seen, key=lambda codec: _distance(seen[codec].kbps, target)), rate, target)
+            nearest = min(seen, key=lambda codec: _distance(seen[codec].kbps, target))
+            _search(nearest, rate, target, free_offset=family.hull)
         except OSError:
             raise
         except Exception as error:  # whatever a codec raised, there is a stream to show
@@ -170,8 +172,11 @@ def _match(
     return max(near, key=lambda match: float(match.entry["psnr_y"]))
 
 
-def _search(codec: VideoCodec, rate: Callable[[VideoCodec], float], target: float) -> None:
-    """Walks along the codec's curve to the target rate, with few encodes; `rate` codes, and remembers what it coded."""
+def _search(codec: VideoCodec, rate: Callable[[VideoCodec], float], target: float, free_offset: bool) -> None:
+    """Walks along the codec's curve to the target rate, with few encodes; `rate` codes, and remembers what it coded.
+
+    free_offset: the family leaves the intra offset free, so that it may serve as a finer step.
+    """
     if not isinstance(codec, Tunable):
         return
     quantiser, kbps = codec.quantiser, rate(codec)
@@ -185,7 +190,7 @@ def _search(codec: VideoCodec, rate: Callable[[VideoCodec], float], target: floa
         quantiser += step
         kbps = tried[quantiser] = rate(codec.with_quantiser(quantiser))
     best = min(tried, key=lambda q: _distance(tried[q], target))
-    if _equal(tried[best], target) or not hasattr(codec, "i_offset"):
+    if _equal(tried[best], target) or not free_offset or not hasattr(codec, "i_offset"):
         return
     for change in (1, -1, 2, -2, 3, -3):  # finer than a quantiser step: intra pictures a little better or worse
         nearby: Any = replace(codec.with_quantiser(best), i_offset=codec.i_offset + change)  # type: ignore[type-var]

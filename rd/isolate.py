@@ -74,20 +74,21 @@ class Isolated:
         raise result
 
     def close(self) -> None:
-        """Kills the child and everything that it started."""
-        if self._process is not None:
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:  # it is gone already
-                self._process.poll()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe:
-                    try:
-                        pipe.close()
-                    except BrokenPipeError:  # half a job was still in the buffer
-                        continue
-            self._process = None
+        """Kills the child and everything that it started; another thread may do the same at the same time."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it is gone already
+            process.poll()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # half a job was still in the buffer
+                    continue
 
     def _start(self) -> subprocess.Popen[bytes]:
         threads = str(self.threads)

@@ -78,16 +78,21 @@ class CodeJob:
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """Score the stream stored under `key` by some metric columns."""
+    """Score the stream that `codec` wrote and the cache holds under `key`, by some metric columns.
+
+    force: compute again what the cache holds.
+    """
 
     sequence: ClipSequence
+    codec: VideoCodec
     key: str
     columns: tuple[str, ...]
     cache: Path
+    force: bool = False
 
     def run(self) -> dict[str, Any]:
-        """{"values", "frames", "missing", "seconds"}. Families are stored one by one, so that a new metric does not
-        cost the old ones again; what was not computed is tried again, since its weights may have arrived."""
+        """{"values", "frames", "missing", "seconds"}. Families are stored one by one, so that a new family does not
+        cost the others again."""
         import rd.metrics
 
         cache = Cache(self.cache)
@@ -95,10 +100,10 @@ class MeasureJob:
         found: dict[str, Any] = {"values": {}, "frames": {}, "missing": {}, "seconds": 0.0}
         for family, columns in _by_family(self.columns).items():
             key = scores_key(self.key, ",".join(columns), rd.metrics.version(family))
-            scores = cache.load_scores(key)
-            if scores is None or scores["missing"]:
+            scores = None if self.force else cache.load_scores(key)
+            if scores is None:
                 if source is None or decoded is None:
-                    source, decoded = _load(self.sequence), _decode(cache, self.key)
+                    source, decoded = _load(self.sequence), _decode(cache, self.key, self.codec)
                 measured = rd.metrics.compute(source, decoded, columns)
                 seconds = sum(measured.seconds.values())
                 scores = {"values": measured.values, "frames": measured.frames, "missing": measured.missing}
@@ -120,9 +125,9 @@ def load_scores(job: MeasureJob) -> dict[str, Any] | None:
     found: dict[str, Any] = {"values": {}, "frames": {}, "missing": {}, "seconds": 0.0}
     for family, columns in _by_family(job.columns).items():
         scores = Cache(job.cache).load_scores(scores_key(job.key, ",".join(columns), rd.metrics.version(family)))
-        if scores is None or scores["missing"]:
+        if scores is None:
             return None
-        for part in ("values", "frames"):
+        for part in ("values", "frames", "missing"):
             found[part].update(scores[part])
         found["seconds"] += scores["seconds"]
     return found
@@ -168,16 +173,14 @@ def _by_family(columns: Sequence[str]) -> dict[str, list[str]]:
     return families
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def _load(sequence: ClipSequence) -> Clip:
     return sequence.load()  # jobs of one clip follow each other
 
 
-def _decode(cache: Cache, key: str) -> Clip:
-    from hdac.systems import decode
-
+def _decode(cache: Cache, key: str, codec: VideoCodec) -> Clip:
     entry = cache.load_entry(key)
-    decoded = decode(cache.load_stream(key))
+    decoded = codec.decode(cache.load_stream(key))
     if entry is None or decoded.sha256() != entry["decoded_sha256"]:
         raise HdacError(f"stream {key} decodes to other frames than when it was made")
     return decoded

@@ -8,6 +8,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+import av
+
 from baselines.conventional import tool_versions
 
 
@@ -28,7 +30,12 @@ def commit() -> str:
 def versions() -> dict[str, str]:
     """Versions of Python, of the libraries that shape results, and of every encoder."""
     libraries = ("hdac", "av", "imageio-ffmpeg", "numpy", "torch", "compressai", "onnxruntime", "opencv-python-headless")
-    return {"python": platform.python_version(), **{name: _version(name) for name in libraries}, **tool_versions()}
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in libraries},
+        **tool_versions(),
+        "libraries in PyAV": _pyav_libraries(),
+    }
 
 
 def machine() -> dict[str, str | int]:
@@ -46,6 +53,17 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _pyav_libraries() -> str:
+    """The codec libraries that PyAV's wheel carries, by file name: "libSvtAv1Enc.so.4.1.0, libvpx.so.12.0.0, ..".
+
+    Their encoders do not tell their versions in the stream.
+    """
+    wanted = ("libSvtAv1Enc", "libvpx", "libx264", "libx265", "libdav1d", "libaom")
+    files = Path(av.__file__).parent.parent.glob("av.libs/*")
+    names = sorted(f"{file.name.split('-')[0]}.{file.name.partition('.')[2]}" for file in files if file.name.startswith(wanted))
+    return ", ".join(names) or "not told"
 
 
 def _processor() -> str:

@@ -44,6 +44,7 @@ from hdac.systems import FAMILIES
 from rd import provenance
 from rd.cache import Cache, stream_key
 from rd.columns import METRICS, expand_metrics
+from rd.finish import finish
 from rd.hull import upper_hull
 from rd.isolate import close_children
 from rd.jobs import CodeJob, Job, MeasureJob, load_plugin, load_scores, submit_job
@@ -112,7 +113,9 @@ class Curve:
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Stream key -> cache entry, of what is coded."""
     failures: dict[str, str] = field(default_factory=dict)
-    """Stream key -> error."""
+    """Stream key -> error, of what could not be coded."""
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    """Stream key -> error, of what was coded and is a point of the curve, but could not be measured."""
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Stream key -> scores, of what is measured."""
 
@@ -124,9 +127,12 @@ class Curve:
         return float(8 * self.entries[key]["bytes"] * self.source.fps / self.source.n_frames / 1000)
 
     def in_play(self, key: str, max_kbps: float | None) -> bool:
-        """Whether a candidate counts: no coarser quantiser of its setting is above `max_kbps` already."""
+        """Whether a candidate counts: no coarser quantiser of its setting is above `max_kbps` already.
+
+        A curve that is not a hull has few points, and keeps them all.
+        """
         codec = self.candidates[key]
-        if max_kbps is None or not isinstance(codec, Tunable):
+        if max_kbps is None or not self.family.hull or not isinstance(codec, Tunable):
             return True
         setting = codec.with_quantiser(0)
         for other in self.entries:
@@ -178,11 +184,12 @@ def plan(sources: list[Source], families: list[Family], settings: Settings) -> l
 
 
 def choose_families(names: list[str], families: dict[str, Family]) -> tuple[list[Family], dict[str, str]]:
-    """Families by name ("all": every one), and why those that cannot run here cannot.
+    """Families by name ("all": every video codec), and why those that cannot run here cannot.
 
     Raises InputError for an unknown name, or for a name that was asked for and is not installed.
     """
-    wanted = list(families) if "all" in names else list(dict.fromkeys(names))
+    everything = [name for name, family in families.items() if not family.still]
+    wanted = list(dict.fromkeys(n for name in names for n in (everything if name == "all" else [name])))
     unknown = [name for name in wanted if name not in families]
     if unknown:
         raise InputError(f"unknown codec {', '.join(map(repr, unknown))}; there are {', '.join(families)}")
@@ -260,7 +267,14 @@ class Runner:
     def _queue_measuring(self, curve: Curve) -> None:
         for key in curve.selected(self.settings.max_kbps):
             shared = next((other.scores[key] for other in self.users[key] if key in other.scores), None)
-            job = MeasureJob(curve.source.sequence, key, self.settings.columns, self.settings.cache)
+            job = MeasureJob(
+                curve.source.sequence,
+                curve.candidates[key],
+                key,
+                self.settings.columns,
+                self.settings.cache,
+                self.settings.force,
+            )
             if shared is None and not self.settings.force:
                 shared = load_scores(job)
             if shared is not None:
@@ -292,9 +306,11 @@ class Runner:
     def _fail(self, job: Job, error: Exception) -> None:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         for curve in self.users[job.key]:
-            curve.entries.pop(job.key, None)
+            if isinstance(job, MeasureJob):
+                curve.unmeasured[job.key] = text
+                continue
             curve.failures[job.key] = text
-            if isinstance(job, CodeJob) and curve.coded(self.settings.max_kbps):
+            if curve.coded(self.settings.max_kbps):
                 self._queue_measuring(curve)
         tqdm.write(f"failed: {self.users[job.key][0].candidates[job.key].label} on {job.sequence.name}: {text}", sys.stderr)
 
@@ -371,8 +387,8 @@ def points_table(curves: list[Curve], settings: Settings) -> pd.DataFrame:
                     "encode_s": entry["encode_s"],
                     "decode_s": entry["decode_s"],
                     "key": key,
-                    "status": "ok",
-                    "error": "",
+                    "status": "failed" if key in curve.unmeasured else "ok",
+                    "error": curve.unmeasured.get(key, ""),
                 }
             )
         for point, (key, error) in enumerate(curve.failures.items(), len(points)):
@@ -395,6 +411,8 @@ def candidates_table(curves: list[Curve], settings: Settings) -> pd.DataFrame:
         sequence, codec, regime = curve.name
         selected = set(curve.selected(settings.max_kbps))
         for key, entry in curve.entries.items():
+            if not curve.in_play(key, settings.max_kbps):
+                continue  # two jobs at a time may go one quantiser too far
             rows.append(
                 {
                     "sequence": sequence,
@@ -428,9 +446,9 @@ def frames_table(curves: list[Curve], settings: Settings) -> pd.DataFrame:
 
 
 def run_facts(
-    curves: list[Curve], settings: Settings, argv: list[str], missing_codecs: dict[str, str], started: datetime
+    curves: list[Curve], settings: Settings, argv: list[str], missing_codecs: dict[str, str], at_start: dict[str, Any]
 ) -> dict[str, Any]:
-    """The provenance of a run: what `run.json` holds."""
+    """The provenance of a run: what `run.json` holds. `at_start`: time, commit, versions and machine when it began."""
     computed: dict[str, None] = {}
     reasons: dict[str, str] = {}
     codecs: dict[str, dict[str, Any]] = {}
@@ -458,11 +476,8 @@ def run_facts(
         }
     return {
         "command": shlex.join(["rd-sweep", *argv]),
-        "commit": provenance.commit(),
-        "started": started.isoformat(timespec="seconds"),
+        **at_start,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": provenance.versions(),
-        "machine": provenance.machine(),
         "sequence_arguments": list(settings.sequence_arguments),
         "frames": settings.frames,
         "plugins": list(settings.plugins),
@@ -500,22 +515,26 @@ def sweep(
     sequences: list[ClipSequence], families: list[Family], settings: Settings, argv: list[str], missing: dict[str, str]
 ) -> list[Curve]:
     """Runs a sweep and writes its tables; plots, dumps and report are made from them afterwards."""
-    started = datetime.now(timezone.utc)
     begin = time.perf_counter()
-    with lock(settings.out):
-        curves = plan(inspect(sequences), families, settings)
-        runner = Runner(curves, settings)
-        runner.run()
-        points = points_table(curves, settings)
-        write_points(points, settings.out / "points.csv")
-        write_table(candidates_table(curves, settings), settings.out / "candidates.csv")
-        with atomic_path(settings.out / "frames.parquet") as path:
-            frames_table(curves, settings).to_parquet(path, index=False)
-        facts = run_facts(curves, settings, argv, missing, started)
-        for reason, columns in _by_reason(facts["metrics"]["not_computed"]).items():
-            print(f"not computed: {', '.join(columns)} ({reason})", file=sys.stderr)
-        facts["seconds"] = {"wall": time.perf_counter() - begin, "jobs": runner.job_seconds, "cached": runner.n_cached}
-        write_atomic(settings.out / "run.json", json.dumps(facts, indent=1))
+    at_start = {
+        "commit": provenance.commit(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+    }
+    curves = plan(inspect(sequences), families, settings)
+    runner = Runner(curves, settings)
+    runner.run()
+    points = points_table(curves, settings)
+    write_points(points, settings.out / "points.csv")
+    write_table(candidates_table(curves, settings), settings.out / "candidates.csv")
+    with atomic_path(settings.out / "frames.parquet") as path:
+        frames_table(curves, settings).to_parquet(path, index=False)
+    facts = run_facts(curves, settings, argv, missing, at_start)
+    for reason, columns in _by_reason(facts["metrics"]["not_computed"]).items():
+        print(f"not computed: {', '.join(columns)} ({reason})", file=sys.stderr)
+    facts["seconds"] = {"wall": time.perf_counter() - begin, "jobs": runner.job_seconds, "cached": runner.n_cached}
+    write_atomic(settings.out / "run.json", json.dumps(facts, indent=1))
     return curves
 
 
@@ -548,7 +567,7 @@ def _main(argv: list[str]) -> int:
         print(f"not installed: {name} ({reason})", file=sys.stderr)
     settings = Settings(
         out=args.out,
-        cache=args.cache or args.out / "cache",
+        cache=(args.cache or args.out / "cache").resolve(),  # Dask workers have a current folder of their own
         columns=tuple(expand_metrics(_names(args.metrics))),
         sequence_arguments=tuple(args.sequences),
         frames=args.frames,
@@ -564,11 +583,10 @@ def _main(argv: list[str]) -> int:
     sequences = resolve(settings.sequence_arguments, frames=settings.frames)
     if args.dry_run:
         return _dry_run(sequences, chosen, settings)
-    curves = sweep(sequences, chosen, settings, argv, missing)
-    from rd.finish import finish
-
-    finish(settings.out, anchor=args.anchor, cache=settings.cache, dumps=not args.no_dumps, report=not args.no_report)
-    failed = sum(len(curve.failures) for curve in curves)
+    with lock(settings.out):
+        curves = sweep(sequences, chosen, settings, argv, missing)
+        finish(settings.out, args.anchor, settings.cache, dumps=not args.no_dumps, report=not args.no_report)
+    failed = sum(len(curve.failures) + len(curve.unmeasured) for curve in curves)
     if failed:
         print(f"{failed} jobs failed; their rows in {settings.out / 'points.csv'} say why", file=sys.stderr)
     return 1 if failed else 0

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.programs import ffmpeg_version
 from data.clip import Clip
 from data.errors import InputError
 from rd.columns import METRICS
@@ -29,11 +30,16 @@ VERSIONS: dict[str, int] = dict.fromkeys((metric.family for metric in METRICS.va
 """Version of each family's code: raise it when scores change."""
 
 NETWORK_FAMILIES = ("perceptual", "face", "fid")
+FFMPEG_FAMILIES = ("vmaf", "xpsnr")
 
 
 def version(family: str) -> str:
-    """What a cached score depends on besides the two clips: the family's code, and its networks' weights."""
-    return f"{VERSIONS[family]} {_weights_id()}" if family in NETWORK_FAMILIES else str(VERSIONS[family])
+    """What a cached score depends on besides the two clips: the family's code, its networks' weights or its ffmpeg."""
+    if family in NETWORK_FAMILIES:
+        return f"{VERSIONS[family]} {_weights_id()}"
+    if family in FFMPEG_FAMILIES:
+        return f"{VERSIONS[family]} {ffmpeg_version()}"
+    return str(VERSIONS[family])
 
 
 @functools.cache

@@ -73,7 +73,7 @@ FAMILIES = {
     for f in (
         family("quick", lambda qp: Quick(qp=qp)),
         family("other", lambda qp: Quick(qp=qp, lean=False)),
-        family("ladder", lambda qp: Quick(qp=qp), steps=(50, 44, 38, 32, 26, 20)),
+        family("ladder", lambda qp: Quick(qp=qp), steps=(50, 44, 38, 32, 26, 20), hull=True),
         family("slow", lambda qp: Quick(qp=qp, pause_s=0.4), steps=tuple(range(24, 48, 3))),
         family("crashes", lambda qp: Crashes(qp=qp)),
         family("hangs", lambda qp: Hangs(qp=qp), steps=(30,)),

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baselines.conventional import X265
 from data.errors import HdacError
 from data.io import write_clip
 from hdac.systems import decode
@@ -339,14 +340,17 @@ def test_a_stream_that_decodes_to_other_frames_than_before_is_reported(clips: Pa
     out = tmp_path / "out"
     assert run(clips, out, "--regime", "one-intra", codecs="quick") == 0
     path = next((out / "cache" / "streams").rglob("*.json"))
-    entry = json.loads(path.read_text())
-    entry["decoded_sha256"] = hashlib.sha256(b"other frames").hexdigest()
-    path.write_text(json.dumps(entry))
+    cache = Cache(out / "cache")
+    entry = cache.load_entry(path.stem)
+    assert entry is not None
+    ledger = X265(qp=30).ledger(stream := cache.load_stream(path.stem))
+    cache.store_stream(path.stem, stream, ledger, entry | {"decoded_sha256": hashlib.sha256(b"other").hexdigest()})
     for scores in (out / "cache" / "scores").rglob("*.json"):
         scores.unlink()
     assert run(clips, out, "--regime", "one-intra", codecs="quick") == 1
     failed = read_points(out).query("status == 'failed'")
     assert len(failed) == 1 and "decodes to other frames" in failed["error"].iloc[0]
+    assert len(read_points(out)) == 4  # a point that could not be measured stays where it is, as failed
 
 
 def test_jobs_are_small_messages(clips: Path) -> None:
