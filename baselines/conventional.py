@@ -29,7 +29,7 @@ import numpy as np
 from baselines import nal
 from baselines.libav import decoded_frames, encode_packets, planes_8bit
 from baselines.programs import ffmpeg_version, run_ffmpeg
-from baselines.stream import Ledger, StreamHeader, join_samples, split_samples
+from baselines.stream import VIDEO_STANDARDS, Ledger, StreamHeader, join_samples, split_samples
 from data.clip import Clip, Plane
 from data.errors import BitstreamError, ExternalCodecError, HdacError, InputError
 
@@ -60,6 +60,8 @@ class ConventionalCodec:
     """Like CODE_VERSION, for one encoder: raised when its options change."""
     alignment: ClassVar[int] = 2
     """Coded width and height are multiples of this; the clip is padded by repeating its last column and row."""
+    least_side: ClassVar[int] = 16
+    """Smallest coded width and height, padded in the same way."""
 
     def __post_init__(self) -> None:
         if self.intra_period < 0:
@@ -90,12 +92,17 @@ class ConventionalCodec:
         encoder fails or gives another number of pictures than it was given."""
         if clip.width < 16 or clip.height < 16:
             raise InputError(f"{self.name} codes 16x16 and larger, got {clip.width}x{clip.height}")
-        payload = self._elementary(_pad(clip, self.alignment))
+        payload = self._elementary(_pad(clip, *self.coded_size(clip)))
         stream = StreamHeader.of(clip, self.standard).pack() + payload
         n_coded = len(_pictures(payload, self.standard))
         if n_coded != clip.n_frames:
             raise ExternalCodecError([self.name], 0, f"{clip.n_frames} frames went in, {n_coded} pictures came out")
         return stream
+
+    def coded_size(self, clip: Clip) -> tuple[int, int]:
+        """(width, height) that the encoder gets: at least `least_side`, and multiples of `alignment`."""
+        width, height = (max(self.least_side, -(-n // self.alignment) * self.alignment) for n in (clip.width, clip.height))
+        return width, height
 
     def decode(self, bitstream: bytes) -> Clip:
         return decode(bitstream)
@@ -122,7 +129,7 @@ class _PyavCodec(ConventionalCodec):
 
     def command(self, clip: Clip) -> str:
         options = " ".join(f"-{key} {value}" for key, value in self.options().items())
-        width, height = (-(-n // self.alignment) * self.alignment for n in (clip.width, clip.height))
+        width, height = self.coded_size(clip)
         return (
             f"ffmpeg -f rawvideo -pix_fmt yuv420p -s {width}x{height} -r {clip.fps} -i clip.yuv "
             f"-c:v {self.encoder} -threads 1 {options} -f {self.standard} stream"
@@ -176,6 +183,7 @@ class X265(_PyavCodec):
     name: ClassVar[str] = "x265"
     standard: ClassVar[str] = "hevc"
     encoder: ClassVar[str] = "libx265"
+    least_side: ClassVar[int] = 72  # with a single row of 64x64 blocks x265 4.2 does not give the same bytes twice
 
     @property
     def label(self) -> str:
@@ -289,7 +297,7 @@ class _FfmpegCodec(ConventionalCodec):
             return stream.read_bytes()
 
     def _ffmpeg(self, clip: Clip, target: str) -> ffmpeg.nodes.OutputStream:
-        width, height = (-(-n // self.alignment) * self.alignment for n in (clip.width, clip.height))
+        width, height = self.coded_size(clip)
         source = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="yuv420p", s=f"{width}x{height}", r=str(clip.fps))
         return source.output(
             target, f=self.muxer, pix_fmt=self.pix_fmt, threads=1, **{"c:v": self.encoder}, **self.options()
@@ -356,7 +364,21 @@ class Vvenc(_FfmpegCodec):
 
     def _run(self, clip: Clip) -> bytes:
         period = self.intra_period or clip.n_frames
-        return b"".join(super(Vvenc, self)._run(clip[i : i + period]) for i in range(0, clip.n_frames, period))
+        return b"".join(self._run_segment(clip[i : i + period]) for i in range(0, clip.n_frames, period))
+
+    def _run_segment(self, clip: Clip) -> bytes:
+        """One IDR picture and what follows it.
+
+        For 15 or 16 pictures libvvenc 1.15 ends without a word and without a stream. It is given two more then, and
+        their bytes are cut off: since it does not look ahead, those before are what they would have been.
+        """
+        stream = super()._run(clip)
+        if stream:
+            return stream
+        last = clip[-1:]
+        longer = {p: np.concatenate((getattr(clip, p), getattr(last, p), getattr(last, p))) for p in "yuv"}
+        units = nal.access_units(super()._run(replace(clip, **longer)), "vvc")
+        return nal.join(unit for picture in units[: clip.n_frames] for unit in picture)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -401,9 +423,8 @@ def _ip_ratio(i_offset: int) -> str:
     return f"{2 ** (i_offset / 6):.4f}"
 
 
-def _pad(clip: Clip, alignment: int) -> Clip:
-    """The clip at a multiple of `alignment`, by repeating its last column and row."""
-    width, height = (-(-n // alignment) * alignment for n in (clip.width, clip.height))
+def _pad(clip: Clip, width: int, height: int) -> Clip:
+    """The clip at an even size that is not smaller, by repeating its last column and row."""
     if (width, height) == (clip.width, clip.height):
         return clip
 
@@ -502,11 +523,11 @@ def _pictures(payload: bytes, standard: str) -> list[list[bytes]]:
 
 
 def decode(bitstream: bytes) -> Clip:
-    """Frames of any stream with a `baselines.stream` header. Raises BitstreamError for a damaged one.
+    """Frames of a stream of one of VIDEO_STANDARDS. Raises BitstreamError for a damaged one, or one of stills.
 
     Samples coded with more than 8 bits (VVC Main 10) are rounded to 8.
     """
-    header, start = StreamHeader.unpack(bitstream)
+    header, start = StreamHeader.unpack(bitstream, VIDEO_STANDARDS)
     payload = bitstream[start:]
     pictures = _pictures(payload, header.standard)
     if len(pictures) != header.n_frames:
@@ -532,7 +553,7 @@ def decode(bitstream: bytes) -> Clip:
 
 def ledger(bitstream: bytes) -> Ledger:
     """Bytes by layer: parameter sets, intra and inter pictures; start codes and lengths count with what they frame."""
-    header, start = StreamHeader.unpack(bitstream)
+    header, start = StreamHeader.unpack(bitstream, VIDEO_STANDARDS)
     payload = bitstream[start:]
     pictures = _pictures(payload, header.standard)
     layers = {name: np.zeros(len(pictures), np.int64) for name in ("parameter_sets", "intra", "inter")}

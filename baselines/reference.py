@@ -88,8 +88,8 @@ class JctEncoder(_Reference):
             "InputFile": source,
             "BitstreamFile": stream,
             "ReconFile": os.devnull,
-            "SourceWidth": -(-clip.width // self.alignment) * self.alignment,
-            "SourceHeight": -(-clip.height // self.alignment) * self.alignment,
+            "SourceWidth": self.coded_size(clip)[0],
+            "SourceHeight": self.coded_size(clip)[1],
             "FrameRate": math.ceil(clip.fps),  # whole numbers only; without rate control it changes nothing
             "FramesToBeEncoded": clip.n_frames,
             "InputBitDepth": 8,
@@ -133,7 +133,7 @@ class Vvencapp(_Reference):
         return self.intra_period
 
     def arguments(self, clip: Clip, source: str, stream: str) -> list[str]:
-        size = "x".join(str(-(-n // self.alignment) * self.alignment) for n in (clip.width, clip.height))
+        size = "x".join(map(str, self.coded_size(clip)))
         return [
             find_program(self.name)[0],
             *("-i", source, "-o", stream, "-s", size, "--fps", str(clip.fps), "-c", "yuv420", "-t", "1"),

@@ -1,11 +1,12 @@
-"""The file of a conventional codec: a few bytes of header, then its elementary stream.
+"""The file of a conventional codec or of stills: a few bytes of header, then its elementary stream.
 
 An elementary stream tells its picture size, but neither frame rate, colour description, true size (H.26x code odd sizes
 padded) nor frame count; a decoder that has only bytes needs them. They cost 10 to 13 bytes once, and count as rate.
 
     size   field
     1      magic 0xE5
-    1      standard: 1 H.264, 2 HEVC, 3 VVC, 4 AV1, 5 VP9
+    1      standard: 1 H.264, 2 HEVC, 3 VVC, 4 AV1, 5 VP9; every frame a still picture: 16 BPG, 17 VVC still, 18 JPEG,
+           19 WebP, 20 AVIF, 21 learned (`baselines.still_video`)
     1      colour: bits 0-1 matrix (0 BT.601, 1 BT.709, 2 BT.2020), bit 2 full range, bits 3-4 siting (0 left, 1 centre,
            2 top left); the other bits are 0
     1..5   width, height, fps numerator, fps denominator, frame count: ue7 each (7 bits a byte, high bit = more follows)
@@ -14,12 +15,12 @@ padded) nor frame count; a decoder that has only bytes needs them. They cost 10 
 H.264, HEVC and VVC are Annex B byte streams, start codes and all, as the standards define them and as encoders' rates are
 usually quoted. AV1 and VP9 have no start codes: every temporal unit is preceded by its length (ue7), without temporal
 delimiters and, in AV1, without the size field of its last OBU, as in Matroska and MP4; that is the same size as AV1's own
-low-overhead format without temporal delimiters.
+low-overhead format without temporal delimiters. Still pictures are preceded by their length, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -31,7 +32,10 @@ from data.clip import Clip, Colour
 from data.errors import BitstreamError, TruncatedBitstream
 
 MAGIC = 0xE5
-STANDARDS = {"h264": 1, "hevc": 2, "vvc": 3, "av1": 4, "vp9": 5}
+# numbers in the stream; never renumber
+VIDEO_STANDARDS = {"h264": 1, "hevc": 2, "vvc": 3, "av1": 4, "vp9": 5}
+STILL_STANDARDS = {"bpg": 16, "vvc-still": 17, "jpeg": 18, "webp": 19, "avif": 20, "learned": 21}
+STANDARDS = {**VIDEO_STANDARDS, **STILL_STANDARDS}
 _MATRIX_IDS = {"bt601": 0, "bt709": 1, "bt2020": 2}
 _SITING_IDS = {"left": 0, "center": 1, "topleft": 2}
 
@@ -65,15 +69,21 @@ class StreamHeader:
         return bytes((MAGIC, STANDARDS[self.standard], colour)) + b"".join(map(write_ue7, numbers))
 
     @classmethod
-    def unpack(cls, bitstream: bytes) -> tuple[StreamHeader, int]:
-        """Header and the position behind it. Raises BitstreamError for anything that `pack` cannot have written."""
+    def unpack(cls, bitstream: bytes, accepted: Mapping[str, int] = STANDARDS) -> tuple[StreamHeader, int]:
+        """Header and the position behind it.
+
+        Raises BitstreamError for anything that `pack` cannot have written, and for a standard that the caller does not
+        decode, that is, one that is not among `accepted`.
+        """
         if len(bitstream) < 8:
             raise TruncatedBitstream(f"{len(bitstream)} bytes are too few for a stream header")
         if bitstream[0] != MAGIC:
-            raise BitstreamError(f"first byte 0x{bitstream[0]:02x} is not 0x{MAGIC:02x}: not a stream of a conventional codec")
+            raise BitstreamError(f"first byte 0x{bitstream[0]:02x} is not 0x{MAGIC:02x}: not a stream of this project")
         standards = {number: name for name, number in STANDARDS.items()}
         if bitstream[1] not in standards:
             raise BitstreamError(f"unknown coding standard {bitstream[1]} in the stream header")
+        if standards[bitstream[1]] not in accepted:
+            raise BitstreamError(f"a stream of {standards[bitstream[1]]}, expected one of {', '.join(accepted)}")
         colour = bitstream[2]
         if colour & 3 > 2 or colour >> 3 > 2:
             raise BitstreamError(f"unknown colour description 0x{colour:02x} in the stream header")

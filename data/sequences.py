@@ -7,9 +7,9 @@
     talkinghead-1kh   clips of TalkingHead-1KH
 
 All but `sample` lie in `$HDAC_DATA` (default ~/.cache/hdac/data), one folder a set. A manifest of `data/manifests`
-lists each: name, file, size (after the crop), fps, frames, crop box in pixels of the file, sha256 of the file,
-licence, URL, note. `file` may hold several patterns, apart by "|", the first that exists counts; a line named "*"
-stands for every clip of the folder.
+lists each: name, file, size (after the crop), fps, frames, crop box in pixels of the file, sha256 of the file (checked
+before it is read), licence, URL, note. `file` may hold several patterns, apart by "|", the first that exists counts; a
+line named "*" stands for every clip of the folder.
 
 The H-DAC paper crops 16 Xiph.org sequences and does not say which nor where; `xiph-talking` is our choice. Boxes are
 given where the picture was seen; the others keep the whole picture.
@@ -40,6 +40,7 @@ from data.clip import Clip
 from data.crop import Box, crop
 from data.download import download
 from data.errors import InputError
+from data.files import file_sha256
 from data.io import CLIP_SUFFIXES, RAW_SUFFIXES, read_clip, write_clip
 from data.sample import SCENARIOS, make_sample
 from data.video import is_picture
@@ -73,12 +74,16 @@ class Sequence:
     size: tuple[int, int] | None = None
     """(width, height) after the crop, where a manifest says it."""
     box: Box | None = None
+    sha256: str | None = None
+    """Of the file, what a manifest says; another file is an error."""
 
     def load(self) -> Clip:
         """Reads (or makes) the clip; raises InputError where the file is not what the manifest says."""
         count = min((n for n in (self.frames, self.expected_frames) if n is not None), default=None)
         if self.path is None:
             return _sample(self.source.partition("/")[2])[:count].renamed(self.name)
+        if self.sha256:
+            _check_sha256(self.path, self.sha256)
         raw = self.path.suffix.lower() in RAW_SUFFIXES
         clip = read_clip(self.path, fps=self.fps if raw else None, frames=count, name=self.name)
         if self.fps and clip.fps != self.fps:
@@ -91,6 +96,16 @@ class Sequence:
             width, height = self.size
             raise InputError(f"{self.path}: is {clip.width}x{clip.height}, the manifest says {width}x{height}")
         return clip
+
+
+@cache
+def _check_sha256(path: Path, expected: str) -> None:
+    """Raises InputError where a file is not the one of the manifest; hashes it once in a process."""
+    if not path.is_file():
+        raise InputError(f"{path}: is not a file; the manifest gives the SHA-256 of one")
+    found = file_sha256(path)
+    if found != expected.lower():
+        raise InputError(f"{path}: has the SHA-256 {found}, the manifest says {expected}")
 
 
 @dataclass(frozen=True)
@@ -212,7 +227,7 @@ def _of_manifest(manifest: Path, folder: Path, pattern: str, name: str) -> list[
                 missing.append(entry)
                 continue
             found.append(
-                Sequence(entry.name, str(path), path, None, entry.frames, entry.fps, entry.size, entry.box),
+                Sequence(entry.name, str(path), path, None, entry.frames, entry.fps, entry.size, entry.box, entry.sha256),
             )
     if missing:
         raise InputError(_how_to_get(missing, len(found) + len(missing), folder, name))

@@ -388,15 +388,14 @@ def write_plots(
         sequences = [name for name in dict.fromkeys(points["sequence"]) if name != MEAN_CURVE]
     written = []
     for metric in metrics:
-        figure = rd_figure(points, metric, None, regimes, codecs, log_rate)
-        written += save_figure(figure, out / "mean" / metric, formats)
-        if anchor in set(points["codec"]) and points["codec"].nunique() > 1:
-            try:
+        try:  # means need rates that all sequences share
+            figure = rd_figure(points, metric, None, regimes, codecs, log_rate)
+            written += save_figure(figure, out / "mean" / metric, formats)
+            if anchor in set(points["codec"]) and points["codec"].nunique() > 1:
                 figure = difference_figure(points, metric, anchor, None, regimes, codecs)
-            except InputError as error:
-                print(f"no difference plot: {error}")
-            else:
                 written += save_figure(figure, out / "mean" / f"{metric}-difference", formats)
+        except InputError as error:
+            print(f"no plot of the mean: {error}")
         for sequence in sequences:
             if points.loc[points["sequence"] == sequence, metric].notna().any():
                 figure = rd_figure(points, metric, sequence, regimes, codecs, log_rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import pickle
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +16,7 @@ import data.sequences
 from data.clip import Clip, Colour
 from data.crop import Box, crop
 from data.errors import InputError
+from data.files import file_sha256
 from data.io import write_clip
 from data.sample import SCENARIOS, make_sample
 from data.sequences import COLUMNS, MANIFESTS, main, read_manifest, resolve, set_names
@@ -141,6 +143,28 @@ def test_a_file_that_differs_from_its_manifest_is_refused(tmp_path: Path, row: d
     write(tmp_path / "a.y4m")
     path = manifest(tmp_path / "m.csv", {"name": "a", "file": "a.y4m", **row})
     with pytest.raises(InputError, match=message):
+        resolve([str(path)])[0].load()
+
+
+def test_a_file_is_checked_against_the_manifests_sha256_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = write(tmp_path / "right.y4m"), write(tmp_path / "wrong.y4m", seed=1)
+    sha256 = hashlib.sha256(right.read_bytes()).hexdigest()
+    rows = [{"name": path.stem, "file": path.name, "sha256": sha256.upper()} for path in (right, wrong)]
+    good, bad = resolve([str(manifest(tmp_path / "m.csv", *rows))], frames=1)
+    hashed = []
+    monkeypatch.setattr(data.sequences, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    for _ in range(3):
+        assert good.load().equals(make_clip()[:1])
+    assert hashed == [right]
+    assert pickle.loads(pickle.dumps(bad)).sha256 == sha256.upper()
+    with pytest.raises(InputError, match=rf"wrong\.y4m: has the SHA-256 {file_sha256(wrong)}, the manifest says {sha256.upper()}"):
+        bad.load()
+
+
+def test_a_folder_of_pictures_has_no_sha256(tmp_path: Path) -> None:
+    write_clip(make_clip(), tmp_path / "take1")
+    path = manifest(tmp_path / "m.csv", {"name": "a", "file": "take1", "sha256": "0" * 64})
+    with pytest.raises(InputError, match="take1: is not a file"):
         resolve([str(path)])[0].load()
 
 

@@ -82,7 +82,8 @@ def stream_of(out: Path, sequence: str, shown: dict[str, Any]) -> bytes:
     seconds = float(SOURCES[sequence].seconds)
     cache = Cache(out / "cache")
     for path in (out / "cache" / "streams").rglob("*.json"):
-        entry = json.loads(path.read_text())
+        entry = cache.load_entry(path.stem)
+        assert entry is not None
         if entry["label"] == shown["setting"] and round(8 * entry["bytes"] / seconds / 1000, 3) == shown["kbps"]:
             return cache.load_stream(entry["key"])
     raise AssertionError(f"no stream of {shown['setting']} at {shown['kbps']} kbit/s")

@@ -133,8 +133,10 @@ def test_a_second_run_codes_nothing_and_changes_no_number(clips: Path, tmp_path:
     assert run(clips, out) == 0
     assert len(encodes(log)) == n == 16
     assert (out / "points.csv").read_bytes() == first
+    scores = {path: path.stat().st_mtime_ns for path in (out / "cache" / "scores").rglob("*.json")}
     assert run(clips, out, "--force") == 0
     assert len(encodes(log)) == 2 * n
+    assert all(path.stat().st_mtime_ns > before for path, before in scores.items())
 
 
 def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(clips: Path, tmp_path: Path, log: Path) -> None:
@@ -279,13 +281,71 @@ def test_single_frames_and_odd_sizes_are_swept(tmp_path: Path, width: int, heigh
 def test_a_setting_is_not_taken_far_above_the_rate_limit(clips: Path, tmp_path: Path) -> None:
     everything, limited = tmp_path / "all", tmp_path / "limited"
     assert run(clips, everything, "--regime", "one-intra", codecs="ladder") == 0
-    limit = float(read_points(everything).query("sequence == 'a'")["kbps"].sort_values().iloc[2]) + 0.01
+    coded = pd.read_csv(everything / "candidates.csv")
+    limit = float(coded.query("sequence == 'a'")["kbps"].sort_values().iloc[2]) + 0.01
     assert run(clips, limited, "--regime", "one-intra", "--max-kbps", str(limit), codecs="ladder") == 0
-    for sequence, curve in read_points(limited).groupby("sequence"):
-        points = read_points(everything)
-        whole = points[points["sequence"] == sequence].sort_values("kbps")
-        expected = whole["kbps"][: int((whole["kbps"] <= limit).sum()) + 1]  # the first one above is kept
+    for sequence, curve in pd.read_csv(limited / "candidates.csv").groupby("sequence"):
+        whole = coded[coded["sequence"] == sequence]["kbps"].sort_values()
+        expected = whole[: int((whole <= limit).sum()) + 1]  # the first one above is kept
         assert sorted(curve["kbps"]) == expected.tolist()
+
+
+OWN_FORMAT = """
+from dataclasses import dataclass
+from typing import ClassVar
+import numpy as np
+from baselines.codec import Family
+from baselines.stream import Ledger, StreamHeader
+from data.clip import Clip
+
+@dataclass(frozen=True)
+class Raw:
+    step: int = {step}
+    name: ClassVar[str] = "raw"
+    version: ClassVar[str] = "1"
+    label = property(lambda self: f"raw {{self.step}}")
+
+    def encode(self, clip):
+        header = StreamHeader.of(clip, "hevc").pack()
+        return b"RAW" + header + Clip(clip.y // self.step * self.step, clip.u, clip.v, clip.fps).yuv_bytes()
+
+    def decode(self, bitstream):
+        header, start = StreamHeader.unpack(bitstream[3:])
+        return Clip.from_yuv_bytes(bitstream[3 + start:], header.width, header.height, header.fps, header.colour)
+
+    def ledger(self, bitstream):
+        header, start = StreamHeader.unpack(bitstream[3:])
+        each = (len(bitstream) - 3 - start) // header.n_frames
+        return Ledger({{"samples": np.full(header.n_frames, each)}}, header=3 + start)
+
+    def command(self, clip):
+        return "none"
+
+FAMILIES = {{"raw": Family("raw", "Raw", "uncompressed", lambda regime, points: [Raw()], hull=False)}}
+"""
+
+
+def test_a_codec_with_a_format_of_its_own_is_measured_and_dumped(clips: Path, tmp_path: Path) -> None:
+    plugin, out = tmp_path / "raw_codec.py", tmp_path / "out"
+    plugin.write_text(OWN_FORMAT.format(step=4))
+    arguments = ["--sequences", str(clips), "--codecs", "raw", "--plugin", str(plugin), "--metrics", "psnr"]
+    assert sweep.main([*arguments, "--regime", "one-intra", "--jobs", "1", "--out", str(out)]) == 0
+    points = read_points(out)
+    assert points["psnr_y"].between(40, 60).all() and (points["bytes_samples"] == 5 * 48 * 40 * 3 // 2).all()
+    assert (out / "dumps" / "a.one-intra.png").is_file()
+
+
+def test_a_plug_in_that_was_edited_is_coded_again(clips: Path, tmp_path: Path) -> None:
+    """Its author does not raise a version number; settings and name can stay the same."""
+    plugin, out = tmp_path / "raw_edited.py", tmp_path / "out"
+    scores = []
+    for step in (4, 32):
+        plugin.write_text(OWN_FORMAT.format(step=4).replace("// self.step * self.step", f"// {step} * {step}"))
+        command = [sys.executable, "-m", "rd.sweep", "--sequences", str(clips), "--codecs", "raw", "--plugin", str(plugin)]
+        command += ["--metrics", "psnr", "--regime", "one-intra", "--no-report", "--out", str(out)]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+        scores.append(read_points(out)["psnr_y"].mean())
+    assert scores[1] < scores[0] - 10
 
 
 def test_dry_run_prints_the_matrix_and_does_nothing(
