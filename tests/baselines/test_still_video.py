@@ -243,9 +243,7 @@ def test_importing_the_codecs_does_not_import_pytorch() -> None:
 
 
 @pytest.mark.parametrize("name, qp", [("bpg", 30), ("webp", 40)])
-def test_the_command_encodes_tells_and_decodes(
-    name: str, qp: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_encodes_tells_and_decodes(name: str, qp: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = moving_clip(2, 50, 38)
     write_clip(clip, tmp_path / "in.y4m")
     assert main(["encode", str(tmp_path / "in.y4m"), str(tmp_path / "s"), "--codec", name, "--qp", str(qp)]) == 0

@@ -157,7 +157,8 @@ def test_a_file_is_checked_against_the_manifests_sha256_once(tmp_path: Path, mon
         assert good.load().equals(make_clip()[:1])
     assert hashed == [right]
     assert pickle.loads(pickle.dumps(bad)).sha256 == sha256.upper()
-    with pytest.raises(InputError, match=rf"wrong\.y4m: has the SHA-256 {file_sha256(wrong)}, the manifest says {sha256.upper()}"):
+    said = rf"wrong\.y4m: has the SHA-256 {file_sha256(wrong)}, the manifest says {sha256.upper()}"
+    with pytest.raises(InputError, match=said):
         bad.load()
 
 
