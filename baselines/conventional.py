@@ -369,15 +369,20 @@ class Vvenc(_FfmpegCodec):
     def _run_segment(self, clip: Clip) -> bytes:
         """One IDR picture and what follows it.
 
-        For 15 or 16 pictures libvvenc 1.15 ends without a word and without a stream. It is given two more then, and
-        their bytes are cut off: since it does not look ahead, those before are what they would have been.
+        For 15 or 16 pictures libvvenc 1.15 ends without a word and without a stream, and now and then, on a busy
+        machine, for other numbers up to 16. It is asked again then, the last times with some more pictures whose bytes
+        are cut off: since it does not look ahead, those before are what they would have been.
         """
-        stream = super()._run(clip)
-        if stream:
+        for more in (0, 0, 3, 6):
+            longer = {p: np.concatenate((getattr(clip, p), *[getattr(clip[-1:], p)] * more)) for p in "yuv"}
+            stream = super()._run(replace(clip, **longer))
+            if stream:
+                break
+        else:
+            raise ExternalCodecError([self.name], 0, f"no stream for {clip.n_frames} pictures, asked four times")
+        if not more:
             return stream
-        last = clip[-1:]
-        longer = {p: np.concatenate((getattr(clip, p), getattr(last, p), getattr(last, p))) for p in "yuv"}
-        units = nal.access_units(super()._run(replace(clip, **longer)), "vvc")
+        units = nal.access_units(stream, "vvc")
         return nal.join(unit for picture in units[: clip.n_frames] for unit in picture)
 
 

@@ -73,7 +73,7 @@ def test_no_lossy_step_lies_between_decoder_and_score(tmp_path: Path, monkeypatc
         return compute(source, decoded, columns)
 
     monkeypatch.setattr(rd.metrics, "compute", watched)
-    values = MeasureJob(sequence, "0" * 64, ("psnr_y",), cache.root).run()["values"]
+    values = MeasureJob(sequence, codec, "0" * 64, ("psnr_y",), cache.root).run()["values"]
     source, decoded = scored
     assert source.equals(read_clip(tmp_path / "a.y4m"))
     assert decoded.equals(codec.decode(cache.load_stream("0" * 64)))
@@ -142,7 +142,7 @@ def test_an_encoder_that_fails_leaves_nothing_to_be_used_later(tmp_path: Path) -
 @every_regime
 def test_every_setting_of_a_label_reaches_the_encoder(family: str, regime: Regime) -> None:
     """A sweep over base_layer_qp coded everything at QP 50, since the code read another key, and named files after it."""
-    clip = moving_clip(2, 80, 48)
+    clip = moving_clip(2, 80, 72)
     codecs = CONVENTIONAL[family].candidates(regime, 6)
     commands = [codec.command(clip) for codec in codecs]
     assert len(set(commands)) == len({codec.label for codec in codecs}) == len(codecs)
@@ -151,7 +151,7 @@ def test_every_setting_of_a_label_reaches_the_encoder(family: str, regime: Regim
         assert codec.label.endswith(f"{'q' if isinstance(codec, SvtAv1 | LibAom | Vp9) else 'QP'} {codec.quantiser}")
         name = "crf" if isinstance(codec, LibAom | Vp9) else "qp"  # constant quality: crf is the quantiser (b=0)
         assert re.search(rf"\b{name}[= ]{codec.quantiser}\b", command), command
-        assert "80x48" in command
+        assert "80x72" in command
 
 
 @every_family

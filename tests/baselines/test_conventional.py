@@ -304,8 +304,8 @@ def test_families_give_the_points_that_were_asked_for(family, regime) -> None:  
         assert pickle.loads(pickle.dumps(codec)) == codec
     assert all(len(steps) == 6 for steps in by_setting.values())
     assert len({repr(codec) for codec in codecs}) == len(codecs) == 6 * len(by_setting)
-    if family.name in ("hevc", "vvc", "av1"):
-        assert len(by_setting) >= (1 if regime == "short-gop" and family.name == "vvc" else 2)
+    assert family.hull == (len(by_setting) > 1)
+    assert len(by_setting) >= {"hevc": 6, "av1": 4, "h264": 3}.get(family.name, 1)
 
 
 def test_hevc_hull_tries_lean_and_base_with_three_intra_offsets() -> None:
