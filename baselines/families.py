@@ -138,7 +138,7 @@ CONVENTIONAL: dict[str, Family] = {
         Family(
             "av1",
             "AV1 (SVT-AV1, libaom)",
-            "Hull over SVT-AV1 preset 4, low delay, three key frame offsets, and libaom (one intra: boosted; short GOP: fixed q).",
+            "Hull over SVT-AV1 preset 4, low delay, three key frame offsets, and libaom (boosted; short GOP: fixed q).",
             _av1,
             missing=lambda: _first(missing_pyav("libsvtav1")(), missing_ffmpeg("libaom-av1")()),
         ),
