@@ -9,7 +9,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: demo test check results install bench clean
 
 demo: $(VENV)/.installed
-	$(BIN)/rd-sweep --sequences sample/talk-motion sample/occluder --frames 48 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
+	$(BIN)/rd-sweep --sequences sample/occluder --frames 40 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n $(JOBS)
@@ -24,9 +24,10 @@ bench: $(VENV)/.installed-test
 
 # The reference results, from a folder of clips: hours on two cores; resumes. Weights of network metrics: $HDAC_METRIC_WEIGHTS
 CLIPS ?= ../shared/data/talkingheads/test
+CONVENTIONAL := h264 hevc hevc-paper hevc-kvazaar vvc av1 vp9
 PICTURES ?= xiph_akiyo xiph_deadline xiph_foreman xiph_mother_daughter xiph_silent
 results: $(VENV)/.installed
-	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs all --frames 125 --points 6 --max-kbps 80 \
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(CONVENTIONAL) --frames 125 --points 6 --max-kbps 80 \
 		--metrics psnr ssim xpsnr vmaf lpips temporal face --jobs $(JOBS) --cache runs/cache --no-report --out results/conventional
 	$(BIN)/rd-plot results/conventional --format svg
 	$(BIN)/rd-dump results/conventional --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc av1 h264

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr otherwise; 1 = errors only
@@ -31,6 +31,8 @@ def encode_packets(encoder: str, options: dict[str, str], clip: Clip) -> list[by
         context.framerate, context.time_base = clip.fps, 1 / clip.fps
         context.thread_count = 1
         context.options = options
+        context.open(strict=False)
+        _leave_real_time()
         packets: list[bytes] = []
         for i in range(clip.n_frames):
             frame = av.VideoFrame.from_ndarray(_i420(clip, i), format="yuv420p")
@@ -42,14 +44,33 @@ def encode_packets(encoder: str, options: dict[str, str], clip: Clip) -> list[by
     return packets
 
 
+def _leave_real_time() -> None:
+    """Gives every thread of this process the normal scheduling policy again.
+
+    SVT-AV1 that runs as root, as in a container, makes its caller and its own threads real-time processes (FIFO, 99), and all
+    that they start afterwards: a sweep would starve whatever else the machine does.
+    """
+    if not hasattr(os, "sched_setscheduler"):  # not Linux
+        return
+    for thread in map(int, os.listdir("/proc/self/task")):
+        try:
+            if os.sched_getscheduler(thread) in (os.SCHED_FIFO, os.SCHED_RR):
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+        except ProcessLookupError:  # it ended meanwhile
+            continue
+
+
 def _i420(clip: Clip, i: int) -> NDArray[np.uint8]:
     """Frame `i` as PyAV wants it: planes below each other, uint8 (3 H / 2, W)."""
     flat = np.concatenate((clip.y[i].ravel(), clip.u[i].ravel(), clip.v[i].ravel()))
     return flat.reshape(-1, clip.width)
 
 
-def decoded_frames(standard: str, pictures: Sequence[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
-    """Frames of coded pictures, each given as its NAL units or as one temporal unit; BitstreamError for damaged ones."""
+def decoded_frames(standard: str, pictures: Iterable[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
+    """Frames of coded pictures, each given as its NAL units or as one temporal unit; BitstreamError for damaged ones.
+
+    A frame comes as soon as the decoder has it: at low delay, before the next picture is asked for.
+    """
     context = cast(VideoCodecContext, av.CodecContext.create(_DECODERS[standard], "r"))
     context.thread_count = 1
     # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
@@ -61,6 +82,8 @@ def decoded_frames(standard: str, pictures: Sequence[Sequence[bytes]]) -> Iterat
             packet.pts = packet.dts = i
             yield from context.decode(packet)
         yield from context.decode(None)
+    except BitstreamError:  # of those who give the pictures
+        raise
     except (av.error.FFmpegError, ValueError) as error:
         raise BitstreamError(f"the {standard} stream is damaged: {error}") from error
 

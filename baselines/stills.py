@@ -849,10 +849,10 @@ def _load_network(model: str, checkpoint: Path) -> Any:
 
 @functools.cache
 def _zoo() -> Any:
-    return _import_compressai().zoo.image
+    return import_compressai().zoo.image
 
 
-def _import_compressai() -> Any:
+def import_compressai() -> Any:
     """The package `compressai` with its zoo.
 
     CompressAI imports torchvision for its transforms, and `import torchvision` fails where its C++ extension does not

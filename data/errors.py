@@ -8,6 +8,7 @@
     |   +-- WeightsMismatch                   it was made with other network weights
     +-- ExternalCodecError                    an encoder or decoder binary failed; holds its last words
     +-- CodecUnavailable                      a tool, library or weights file is not installed here
+    +-- WeightsUnavailable                    pretrained weights of a metric or loss network are not here
     +-- DownloadError                         a file could not be fetched
 
 Libraries raise these; only a `main()` turns them into one line on stderr and exit code 1 (`data.cli.run`).
@@ -45,6 +46,10 @@ class WeightsMismatch(BitstreamError):
 
 class CodecUnavailable(HdacError):
     """A codec whose tool, library or weights are not installed on this machine."""
+
+
+class WeightsUnavailable(HdacError):
+    """Pretrained weights that are not on this machine; the message names the file and the ways to get it."""
 
 
 class DownloadError(HdacError):

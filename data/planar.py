@@ -200,6 +200,19 @@ def _parse_y4m_header(parameters: list[str], path: Path) -> tuple[_Layout, Fract
 
 
 def write_y4m(clip: Clip, path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(y4m_header(clip))
+        for i in range(clip.n_frames):
+            file.write(y4m_frame(clip[i : i + 1]))
+
+
+def y4m_frame(frame: Clip) -> bytes:
+    """A clip of one frame as y4m has it."""
+    return b"FRAME\n" + frame.yuv_bytes()
+
+
+def y4m_header(clip: Clip) -> bytes:
+    """What a y4m file of such a clip begins with."""
     colour = clip.colour
     header = (
         f"YUV4MPEG2 W{clip.width} H{clip.height} F{clip.fps.numerator}:{clip.fps.denominator} Ip A1:1 "
@@ -207,7 +220,4 @@ def write_y4m(clip: Clip, path: Path) -> None:
     )
     if colour.matrix != default_colour(clip.height).matrix:
         header += f" XHDACMATRIX={colour.matrix}"
-    with path.open("wb") as file:
-        file.write(header.encode() + b"\n")
-        for i in range(clip.n_frames):
-            file.write(b"FRAME\n" + clip[i : i + 1].yuv_bytes())
+    return header.encode() + b"\n"

@@ -1,32 +1,51 @@
 """`hdac`: encode, decode and inspect single streams; list the codecs.
 
     hdac list
-    hdac encode call.mp4 call.bin --codec vvc --qp 42
-    hdac info call.bin
-    hdac decode call.bin call.y4m
+    hdac encode call.mp4 call.hdac --kbps 12
+    hdac info call.hdac
+    hdac decode call.hdac call.mp4
+    hdac encode call.mp4 call.vvc --codec vvc --qp 42
+    hdac train --help
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from baselines.codec import REGIMES, Regime, Tunable, VideoCodec
+from baselines.codec import REGIMES, Tunable, VideoCodec, intra_period
 from baselines.stream import StreamHeader
 from data.cli import run
+from data.clip import Clip
 from data.errors import BitstreamError, InputError
 from data.files import write_atomic
 from data.io import read_clip, write_clip
+from data.planar import y4m_frame, y4m_header
+from hdac import weights
+from hdac.codecs.dac import Dac
+from hdac.codecs.hdac import Hdac
+from hdac.codecs.layered import LayeredCodec
+from hdac.container import Reader
+from hdac.decoder import decode_tolerant, frames
+from hdac.families import LAYERED
+from hdac.rate import hit
 from hdac.systems import FAMILIES, decode, ledger
 
+DEFAULT_NETWORK = "preliminary"
 QP_HELP = """the standard's own quantiser (AV1 and VP9: 0 to 63); for stills that have a quality instead, the steps below
 the best one (JPEG 95, WebP and AVIF 100, learned 8)"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit status."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["train"]:  # its own parser: training imports much that decoding does not need
+        from hdac.training.__main__ import main as train
+
+        return train(words[1:])
+    args = _parser().parse_args(words)
     return run(lambda: args.command(args))
 
 
@@ -40,30 +59,69 @@ def _list(args: argparse.Namespace) -> None:
 def _encode(args: argparse.Namespace) -> None:
     _check_output(args.output, args.force)
     clip = read_clip(args.input, frames=args.frames)
-    codec = _codec(args.codec, args.regime, args.qp)
-    stream = codec.encode(clip)
+    codec = _codec(args)
+    if args.kbps is None:
+        stream = codec.encode(clip)
+    elif isinstance(codec, LayeredCodec):
+        codec, stream = hit(codec, clip, args.kbps)
+    else:
+        raise InputError(f"--kbps is for {', '.join(LAYERED)}, not for {args.codec}; --qp sets its rate")
     write_atomic(args.output, stream)
     kbps = 8 * len(stream) / float(clip.seconds) / 1000
     print(f"{args.output}: {codec.label}, {clip.n_frames} frames, {len(stream)} bytes, {kbps:.2f} kbit/s")
 
 
-def _codec(name: str, regime: Regime, qp: int) -> VideoCodec:
-    """The family's first setting at another quantiser."""
+def _codec(args: argparse.Namespace) -> VideoCodec:
+    """The setting that was asked for: a layered codec's own default, or the family's first one."""
+    name: str = args.codec
     if name not in FAMILIES:
         raise InputError(f"unknown codec {name!r}; there are {', '.join(FAMILIES)}")
-    missing = FAMILIES[name].missing()
+    missing = weights.missing(args.network) if name in ("dac", "hdac") else FAMILIES[name].missing()
     if missing:
         raise InputError(f"codec {name} cannot run here: {missing}")
-    codec = FAMILIES[name].candidates(regime, 1)[0]
+    period = intra_period(args.regime)
+    if name == "hdac":
+        return Hdac(qp=args.qp, intra_period=period, best_look=args.best_look, network=args.network)
+    if name == "dac":
+        return Dac(qp=args.qp, intra_period=period, best_look=args.best_look, network=args.network)
+    if args.best_look or args.network != DEFAULT_NETWORK:
+        raise InputError(f"--best-look and --network are for dac and hdac, not for {name}")
+    codec = FAMILIES[name].candidates(args.regime, 1)[0]
     if not isinstance(codec, Tunable):
         raise InputError(f"codec {name} has no quantiser to set")
-    return codec.with_quantiser(qp)
+    return codec.with_quantiser(args.qp)
 
 
 def _decode(args: argparse.Namespace) -> None:
     _check_output(args.output, args.force)
-    write_clip(decode(args.input.read_bytes()), args.output, force=args.force)
+    if str(args.input) == "-":
+        _decode_pipe(args.output)
+        return
+    if args.tolerant:
+        with args.input.open("rb") as file:
+            clip, damage = decode_tolerant(file)
+        if damage:
+            print(f"{clip.n_frames} frames in front of the damage: {damage}", file=sys.stderr)
+    else:
+        clip = decode(args.input.read_bytes())
+    write_clip(clip, args.output, force=args.force)
     print(args.output)
+
+
+def _decode_pipe(output: Path) -> None:
+    """Standard input, frame by frame as it arrives, to a .y4m file or, as y4m, to standard output."""
+    if str(output) != "-" and output.suffix.lower() != ".y4m":
+        raise InputError(f"{output}: what comes through a pipe is written as .y4m, or as - to standard output")
+    reader = Reader(sys.stdin.buffer)
+    stream = reader.header.stream
+    to_pipe = nullcontext(sys.stdout.buffer)  # not ours to close
+    with to_pipe if str(output) == "-" else output.open("wb") as file:
+        for t, (y, u, v) in enumerate(frames(reader)):
+            picture = Clip(y[None], u[None], v[None], stream.fps, stream.colour)
+            if t == 0:
+                file.write(y4m_header(picture))
+            file.write(y4m_frame(picture))
+            file.flush()
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -96,18 +154,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     encoder.add_argument("input", type=Path, help="video file, .y4m, or folder of pictures")
     encoder.add_argument("output", type=Path, help="the stream")
-    encoder.add_argument("--codec", default="hevc", help="codec name, see `hdac list`")
+    encoder.add_argument("--codec", default="hdac", help="codec name, see `hdac list`")
     encoder.add_argument("--qp", type=int, default=42, help=QP_HELP)
+    encoder.add_argument("--kbps", type=float, help="find the settings that hit this rate within 5 %% (layered codecs)")
+    encoder.add_argument("--best-look", action="store_true", help="dac, hdac: best look rather than least error")
+    encoder.add_argument("--network", default=DEFAULT_NETWORK, help="dac, hdac: weights, NAME.safetensors in $HDAC_WEIGHTS")
     encoder.add_argument("--regime", choices=REGIMES, default=REGIMES[0], help="one intra picture, or one every 32")
     encoder.add_argument("--frames", type=int, metavar="N", help="only the first N frames")
     encoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")
     encoder.set_defaults(command=_encode)
 
     decoder = commands.add_parser("decode", help="stream to clip")
-    decoder.add_argument("input", type=Path, help="the stream")
+    decoder.add_argument("input", type=Path, help="the stream; - reads a layered one from standard input as it arrives")
+    decoder.add_argument("--tolerant", action="store_true", help="layered codecs: the frames in front of any damage")
     decoder.add_argument("output", type=Path, help=".y4m, .yuv, .mkv (FFV1), .mp4 (lossless H.264), or folder for PNGs")
     decoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")
     decoder.set_defaults(command=_decode)
+
+    commands.add_parser("train", help="train the networks on your own clips: hdac train --help", add_help=False)
 
     info = commands.add_parser("info", help="header and bit ledger of a stream")
     info.add_argument("input", type=Path, help="the stream")

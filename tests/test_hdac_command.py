@@ -14,8 +14,10 @@ import pytest
 from baselines.codec import Tunable
 from data.io import read_clip, write_clip
 from hdac.__main__ import main
-from hdac.systems import FAMILIES, decode
+from hdac.codecs.hdac import Hdac
+from hdac.systems import FAMILIES, decode, ledger
 from tests.clips import moving_clip, psnr_y
+from tests.hdac.nets import save_tiny
 
 CLIP = moving_clip(3, 50, 38, Fraction(30000, 1001))
 
@@ -132,8 +134,11 @@ def test_nothing_is_overwritten_without_force(coded: Path, tmp_path: Path, capsy
     ("options", "named"),
     [
         (["--codec", "h265"], "'h265'"),
-        (["--qp", "52"], "52"),
-        (["--qp", "-1"], "-1"),
+        (["--codec", "hevc", "--qp", "52"], "52"),
+        (["--codec", "hevc", "--qp", "-1"], "-1"),
+        (["--codec", "hevc", "--kbps", "9"], "--kbps is for"),
+        (["--codec", "hevc", "--best-look"], "not for hevc"),
+        (["--network", "nothere"], "nothere.safetensors"),
         (["--codec", "vp9", "--qp", "64"], "64"),
         (["--codec", "vtm"], "vtm cannot run here"),
         (["--frames", "0"], "0 frames"),
@@ -283,3 +288,67 @@ def test_odd_sizes_cannot_go_to_mp4_and_nothing_is_left(tmp_path: Path, capsys: 
     capsys.readouterr()
     assert main(["decode", str(tmp_path / "stream"), str(tmp_path / "out.mp4")]) == 1
     assert "33x47" in one_error_line(capsys) and files(tmp_path) == before
+
+
+# -- layered codecs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with clip.y4m and call.hdac, 6 frames of it, around a tiny network."""
+    save_tiny(tmp_path / "weights")
+    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path / "weights"))
+    write_clip(moving_clip(6, 96, 96), tmp_path / "clip.y4m")
+    assert main(["encode", str(tmp_path / "clip.y4m"), str(tmp_path / "call.hdac"), "--network", "tiny"]) == 0
+    return tmp_path
+
+
+def piped(folder: Path, output: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "hdac", "decode", "-", output]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder)
+
+
+def test_a_pipe_is_decoded_while_it_is_still_being_written(layered: Path) -> None:
+    stream, spent = (layered / "call.hdac").read_bytes(), ledger((layered / "call.hdac").read_bytes())
+    upto = spent.header + int(spent.frames[:3].sum())
+    whole = decode(stream)
+    frame_bytes = len(whole[:1].yuv_bytes()) + len(b"FRAME\n")
+    with piped(layered, "-") as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(stream[:upto])
+        process.stdin.flush()
+        header = process.stdout.readline()
+        assert header.startswith(b"YUV4MPEG2 W96 H96")
+        early = process.stdout.read(3 * frame_bytes)  # the rest has not been sent yet
+        process.stdin.write(stream[upto:])
+        process.stdin.close()
+        late = process.stdout.read()
+        assert process.wait() == 0
+    assert early + late == b"".join(b"FRAME\n" + whole[t : t + 1].yuv_bytes() for t in range(6))
+
+
+def test_a_pipe_that_breaks_off_is_an_error_of_one_line(layered: Path) -> None:
+    stream = (layered / "call.hdac").read_bytes()
+    with piped(layered, "out.y4m") as process:
+        _, said = process.communicate(stream[:-5])
+        assert process.returncode == 1 and said.startswith(b"error: ") and said.count(b"\n") == 1
+
+
+def test_tolerant_decoding_says_what_it_leaves_out(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = Hdac(qp=42, network="tiny", checksum_interval=2).encode(read_clip(layered / "clip.y4m"))
+    (layered / "cut.hdac").write_bytes(stream[:-8])
+    assert main(["decode", str(layered / "cut.hdac"), str(layered / "out.y4m")]) == 1
+    assert not (layered / "out.y4m").exists()
+    capsys.readouterr()
+    assert main(["decode", str(layered / "cut.hdac"), str(layered / "out.y4m"), "--tolerant"]) == 0
+    assert "frames in front of the damage" in capsys.readouterr().err
+    assert 0 < read_clip(layered / "out.y4m").n_frames < 6
+
+
+def test_a_target_rate_is_hit_and_the_ledger_shown(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(layered / "rate.hdac")
+    assert main(["encode", str(layered / "clip.y4m"), out, "--network", "tiny", "--kbps", "30"]) == 0
+    assert 28.5 <= float(re.search(r"([\d.]+) kbit/s", capsys.readouterr().out)[1]) <= 31.5  # type: ignore[index]
+    assert main(["info", out]) == 0
+    said = capsys.readouterr().out
+    assert all(layer in said for layer in ("header", "base", "container"))

@@ -44,7 +44,7 @@ def version(family: str) -> str:
 
 @functools.cache
 def _weights_id() -> str:
-    from rd.metrics.weights import checksums
+    from data.pretrained import checksums
 
     return hashlib.sha256(repr(sorted(checksums().items())).encode()).hexdigest()[:16]
 

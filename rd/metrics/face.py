@@ -18,6 +18,7 @@ What was measured on the source is kept for the last few clips, because every co
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -29,9 +30,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from data import pretrained
 from data.clip import Clip
+from data.errors import WeightsUnavailable
 from data.faces import Face, YuNet, onnx_session
-from rd.metrics import weights
 from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 
 Picture = NDArray[np.uint8]
@@ -98,11 +100,11 @@ def measure(source: Clip, decoded: Clip, columns: Collection[str]) -> dict[str, 
     for column in [column for column in COLUMNS if column in columns]:
         try:
             networks[column] = _build(column)
-        except MetricUnavailable as reason:
-            results[column] = reason
+        except WeightsUnavailable as reason:
+            results[column] = MetricUnavailable(str(reason))
     if not networks:
         return results
-    detector = _detector(weights.find("yunet"))
+    detector = _detector(pretrained.find("yunet"))
     seen = _remembered(source.sha256(), detector)
     frames = {column: np.full(source.n_frames, np.nan) for column in networks}
     for i in range(0, source.n_frames, FACE_STRIDE):
@@ -177,19 +179,20 @@ def _see(source: Clip, frame: int, detector: YuNet, networks: set[Network], seen
 Where = TypeVar("Where")
 
 
-class Network(Generic[Where]):
+class Network(ABC, Generic[Where]):
     """Says something of the face in a picture: network(rgb, where) -> float32 array."""
 
+    @abstractmethod
     def where(self, rgb: Picture, face: Face) -> Where:
         """Which part of the source to look at."""
-        raise NotImplementedError
 
     def follow(self, rgb: Picture, where: Where) -> Where:
         """Which part of the decoded picture to look at: the same, unless a network knows better."""
         return where
 
+    @abstractmethod
     def __call__(self, rgb: Picture, where: Where) -> Array:
-        raise NotImplementedError
+        """What it says of that part."""
 
 
 class Identity(Network[Array]):
@@ -319,15 +322,15 @@ def _extent(mesh: Array) -> Region:
 
 
 def _build(column: str) -> Network:
-    """The network of a column; raises MetricUnavailable where its weights, or the detector's, are missing."""
-    detector = weights.find("yunet")
+    """The network of a column; raises WeightsUnavailable where its weights, or the detector's, are missing."""
+    detector = pretrained.find("yunet")
     if column == "csim":
-        return _identity(weights.find("mobilefacenet"), detector)
+        return _identity(pretrained.find("mobilefacenet"), detector)
     if column in ("akd", "nme"):
-        return _landmarks(weights.find("pfld_68"))
+        return _landmarks(pretrained.find("pfld_68"))
     if column == "pose_deg":
-        return _head_pose(weights.find("fsanet_1x1"), weights.find("fsanet_var"))
-    return _expression(weights.find("face_mesh"), weights.find("iris"), weights.find("blendshapes"))
+        return _head_pose(pretrained.find("fsanet_1x1"), pretrained.find("fsanet_var"))
+    return _expression(pretrained.find("face_mesh"), pretrained.find("iris"), pretrained.find("blendshapes"))
 
 
 # Cached by path, not by name: another folder of weights is another network.

@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from data import pretrained
 from data.clip import Clip
-from rd.metrics import weights
+from data.errors import WeightsUnavailable
 from rd.metrics.perceptual import to_signed
 from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 
@@ -43,9 +44,9 @@ def measure(source: Clip, decoded: Clip, columns: Collection[str]) -> dict[str, 
     try:
         if source.n_frames < 2:
             raise MetricUnavailable("FID needs at least two frames for a covariance, got 1")
-        net = _inception(weights.find("inception_fid"))
-    except MetricUnavailable as reason:
-        return {"fid": reason}
+        net = _inception(pretrained.find("inception_fid"))
+    except (WeightsUnavailable, MetricUnavailable) as reason:
+        return {"fid": MetricUnavailable(str(reason))}
     key = (net, source.sha256())
     if key not in _source_features:
         _source_features.clear()
@@ -81,9 +82,9 @@ def clip_features(net: FidInception, clip: Clip) -> NDArray[np.float64]:
 @lru_cache(maxsize=1)
 def _inception(path: Path) -> FidInception:
     net = FidInception()
-    state = weights.load(path)
+    state = pretrained.load(path)
     net.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
-    return weights.frozen(net)
+    return pretrained.frozen(net)
 
 
 # -- the network, its modules named as in the file of weights ---------------------------------------------------------

@@ -10,6 +10,7 @@ neither encoding, decoding nor scoring: start of the children, queues, cache, ta
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import resource
 import statistics
@@ -76,8 +77,9 @@ def one_sweep(sequence: str, frames: int, jobs: int) -> tuple[float, float]:
 def peak_memory_mib(sequence: str) -> float:
     """Peak resident memory of a child that coded and scored a clip of 256x256 with every metric at hand."""
     with tempfile.TemporaryDirectory() as folder:
-        run_isolated(_one_of_each, sequence, folder)
-        peak = run_isolated(_peak_kib) / 1024
+        here = importlib.import_module("tests.bench.bench_sweep")  # a child cannot import "__main__"
+        run_isolated(here._one_of_each, sequence, folder)
+        peak = run_isolated(here._peak_kib) / 1024
         close_children()
         return float(round(peak))
 
@@ -88,8 +90,9 @@ def _one_of_each(sequence: str, folder: str) -> None:
     from rd.jobs import CodeJob, MeasureJob
 
     (found,) = resolve([sequence])
-    CodeJob(found, X265(qp=40), "0" * 64, Path(folder)).run()
-    MeasureJob(found, "0" * 64, tuple(METRICS), Path(folder)).run()
+    codec = X265(qp=40)
+    CodeJob(found, codec, "0" * 64, Path(folder)).run()
+    MeasureJob(found, codec, "0" * 64, tuple(METRICS), Path(folder)).run()
 
 
 def _peak_kib() -> int:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage import data as photographs
 
+from data import pretrained
 from data.clip import Clip
 from data.faces import YuNet
-from rd.metrics import face, weights
+from rd.metrics import face
 from rd.metrics.score import MetricUnavailable, Score
 from tests.paths import METRIC_WEIGHTS, TRAIN_CLIPS, needs_shared
 
@@ -116,7 +117,7 @@ def test_a_shift_moves_all_landmarks_by_its_length(shared_weights: None, astrona
 @needs_shared
 @pytest.mark.needs_shared
 def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_weights: None, frames: Pictures) -> None:
-    detector, pose = YuNet(weights.find("yunet")), face._build("pose_deg")
+    detector, pose = YuNet(pretrained.find("yunet")), face._build("pose_deg")
     turned = face.Region((128.0, 128.0), 256.0, angle=0.3)  # 17 degrees, so that there is a roll to negate
     rolled = turned.cut(frames[0], 256)
     mirrored = np.ascontiguousarray(rolled[:, ::-1])
@@ -129,7 +130,7 @@ def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_weights: None, fr
 @needs_shared
 @pytest.mark.needs_shared
 def test_a_smile_is_seen_on_both_sides(shared_weights: None, astronaut: Pictures) -> None:
-    detector, expression = YuNet(weights.find("yunet")), face._build("expr")
+    detector, expression = YuNet(pretrained.find("yunet")), face._build("expr")
     coefficients = expression(astronaut, expression.where(astronaut, detector.faces(astronaut)[0]))
     assert coefficients.shape == (52,)
     assert coefficients[[44, 45]].min() > 0.8  # mouthSmileLeft, mouthSmileRight
@@ -139,7 +140,7 @@ def test_a_smile_is_seen_on_both_sides(shared_weights: None, astronaut: Pictures
 @needs_shared
 @pytest.mark.needs_shared
 def test_landmarks_and_mesh_agree_on_shared_points(shared_weights: None, astronaut: Pictures) -> None:
-    found = YuNet(weights.find("yunet")).faces(astronaut)[0]
+    found = YuNet(pretrained.find("yunet")).faces(astronaut)[0]
     landmarks, mesh = face._build("nme"), face._build("expr")
     assert isinstance(mesh, face.Expression)
     points = landmarks(astronaut, landmarks.where(astronaut, found))
@@ -152,7 +153,7 @@ def test_landmarks_and_mesh_agree_on_shared_points(shared_weights: None, astrona
 @needs_shared
 @pytest.mark.needs_shared
 def test_other_people_are_other_identities(shared_weights: None, astronaut: Pictures, frames: Pictures) -> None:
-    detector, identity = YuNet(weights.find("yunet")), face._build("csim")
+    detector, identity = YuNet(pretrained.find("yunet")), face._build("csim")
     me, again, other = (
         identity(rgb, detector.faces(rgb)[0].points) for rgb in (frames[0], blurred(frames[10:], 1.0)[0], astronaut)
     )
@@ -164,7 +165,7 @@ def test_other_people_are_other_identities(shared_weights: None, astronaut: Pict
 def test_a_face_that_vanished_is_compared_at_the_source_points(shared_weights: None, frames: Pictures) -> None:
     grey = np.full_like(frames[:1], 128)
     identity = face._build("csim")
-    points = YuNet(weights.find("yunet")).faces(frames[0])[0].points
+    points = YuNet(pretrained.find("yunet")).faces(frames[0])[0].points
     assert identity.follow(grey[0], points) is points
     assert values(clip(frames[:1]), clip(grey))["csim"] < 0.3
 

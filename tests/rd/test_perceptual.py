@@ -14,9 +14,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage import data as photographs
 
+from data import pretrained
 from data.clip import Clip
 from data.errors import InputError
-from rd.metrics import perceptual, weights
+from hdac.nets import backbones
+from rd.metrics import perceptual
 from rd.metrics.score import MetricUnavailable, Score
 from tests.paths import METRIC_WEIGHTS, needs_shared
 
@@ -130,8 +132,8 @@ def test_lpips_of_a_tiny_network_follows_its_formula() -> None:
     heads = [torch.rand(1, 4, 1, 1), torch.rand(1, 5, 1, 1)]
     a, b = documented_pair((1, 3, 20, 24), seed=1)
     with torch.inference_mode():
-        found, _ = perceptual.Lpips(levels, heads, stride=1, min_side=1).distance(a, b)
-        shift, scale = torch.tensor(perceptual.LPIPS_SHIFT), torch.tensor(perceptual.LPIPS_SCALE)
+        found, _ = perceptual.Lpips(backbones.PerceptualLpips(levels, heads), stride=1, min_side=1).distance(a, b)
+        shift, scale = torch.tensor(backbones.LPIPS_SHIFT), torch.tensor(backbones.LPIPS_SCALE)
         expected = 0.0
         x, y = ((p - shift.view(3, 1, 1)) / scale.view(3, 1, 1) for p in (a, b))
         for level, head in zip(levels, heads, strict=True):
@@ -143,7 +145,8 @@ def test_lpips_of_a_tiny_network_follows_its_formula() -> None:
 
 @pytest.mark.parametrize("off", [-1.5, 255.0])
 def test_lpips_refuses_values_outside_its_range(off: float) -> None:
-    net = perceptual.Lpips([torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))], [torch.ones(1, 4, 1, 1)], 1, 1)
+    one_level = backbones.PerceptualLpips([torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))], [torch.ones(1, 4, 1, 1)])
+    net = perceptual.Lpips(one_level, stride=1, min_side=1)
     a, b = documented_pair((1, 3, 20, 20), seed=1)
     b[0, 0, 0, 0] = off
     with pytest.raises(InputError, match=r"\[-1, 1\]"):
@@ -159,49 +162,6 @@ def test_pictures_must_be_8_bit_rgb() -> None:
     assert perceptual.to_signed(ends)[0, 0, 0].tolist() == [-1.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    ("features", "taps", "name", "channels"),
-    [
-        (
-            perceptual.squeezenet_features(),
-            perceptual.SQUEEZENET_TAPS,
-            "lpips_squeeze",
-            (64, 128, 256, 384, 384, 512, 512),
-        ),
-        (perceptual.alexnet_features(), perceptual.ALEXNET_TAPS, "lpips_alex", (64, 192, 384, 256, 256)),
-        (
-            perceptual.vgg_features(perceptual.VGG16_CHANNELS),
-            perceptual.VGG16_TAPS,
-            "lpips_vgg",
-            (64, 128, 256, 512, 512),
-        ),
-    ],
-)
-def test_levels_have_the_channels_of_the_published_heads(
-    features: torch.nn.Sequential, taps: tuple[int, ...], name: str, channels: tuple[int, ...]
-) -> None:
-    heads = perceptual._heads(weights.find(name), len(taps))  # from the lpips package
-    assert tuple(head.shape[1] for head in heads) == channels
-    with torch.inference_mode():
-        x, found = torch.zeros(1, 3, 64, 64), []
-        for level in perceptual.split_levels(features, taps):
-            x = level(x)
-            found.append(x.shape[1])
-    assert tuple(found) == channels
-
-
-@pytest.mark.parametrize(
-    ("features", "parameters"),
-    [  # torchvision's models less their classifiers
-        (perceptual.squeezenet_features(), 1_235_496 - 513_000),
-        (perceptual.alexnet_features(), 61_100_840 - 58_631_144),
-        (perceptual.vgg_features(perceptual.VGG16_CHANNELS), 138_357_544 - 123_642_856),
-    ],
-)
-def test_backbones_have_the_published_number_of_parameters(features: torch.nn.Sequential, parameters: int) -> None:
-    assert sum(p.numel() for p in features.parameters()) == parameters
-
-
 # -- DISTS -----------------------------------------------------------------------------------------------------------
 
 
@@ -209,9 +169,9 @@ def test_backbones_have_the_published_number_of_parameters(features: torch.nn.Se
 def dists() -> perceptual.Dists:
     """DISTS with random convolutions and the published alpha and beta."""
     torch.manual_seed(0)
-    features = perceptual.vgg_features(perceptual.VGG16_CHANNELS, l2_pooling=True).requires_grad_(False)
-    state = weights.load(weights.find("dists"))
-    return perceptual.Dists(perceptual.split_levels(features, perceptual.VGG16_TAPS), state["alpha"], state["beta"])
+    features = backbones.vgg_features(backbones.VGG16_CHANNELS, l2_pooling=True).requires_grad_(False)
+    state = pretrained.load(pretrained.find("dists"))
+    return perceptual.Dists(backbones.split_levels(features, backbones.VGG16_TAPS), state["alpha"], state["beta"])
 
 
 def test_dists_is_zero_for_equal_pictures_symmetric_and_grows(dists: perceptual.Dists, photo: Pictures) -> None:
@@ -232,12 +192,6 @@ def test_dists_of_flat_pictures_sees_their_means_only(dists: perceptual.Dists) -
         assert net(a, b)[0] == pytest.approx(1 - 2 * 0.2 * 0.6 / (0.2**2 + 0.6**2), abs=1e-5)
 
 
-def test_l2_pooling_of_a_constant_keeps_it_inside() -> None:
-    pooled = perceptual._L2Pooling()(torch.full((1, 2, 9, 9), -3.0))
-    assert pooled.shape == (1, 2, 5, 5)
-    assert torch.allclose(pooled[:, :, 1:-1, 1:-1], torch.tensor(3.0))
-
-
 # -- msVGG -----------------------------------------------------------------------------------------------------------
 
 
@@ -255,33 +209,6 @@ def test_decimation_keeps_the_mean_and_removes_what_would_alias() -> None:
     assert torch.allclose(flat[:, :, 4:-4, 4:-4], torch.tensor(0.5))
     stripes = torch.arange(64).remainder(2).float().expand(1, 1, 64, 64)
     assert (perceptual.decimate(stripes, 4)[:, :, 4:-4, 4:-4] - 0.5).abs().max() < 1e-3
-
-
-def test_vgg19_levels_have_the_published_channels() -> None:
-    features = perceptual.vgg_features(perceptual.VGG19_CHANNELS)
-    net = perceptual.VggLevels(perceptual.split_levels(features, perceptual.VGG19_TAPS))
-    with torch.inference_mode():
-        levels = list(net(torch.zeros(1, 3, 32, 32)))
-    assert [tuple(level.shape[1:]) for level in levels] == [
-        (64, 32, 32),
-        (128, 16, 16),
-        (256, 8, 8),
-        (512, 4, 4),
-        (512, 2, 2),
-    ]
-
-
-@needs_shared
-@pytest.mark.needs_shared
-def test_distilled_levels_have_mean_activation_near_one(shared_weights: None) -> None:
-    photo = np.ascontiguousarray(photographs.chelsea()[None, :256, 100:356])
-    net = perceptual._build("msvgg_distilled")
-    assert isinstance(net, perceptual.MultiScaleVgg)
-    with torch.inference_mode():
-        levels = list(net.features(perceptual.to_unit(photo)))
-    assert [level.shape[1] for level in levels] == [64, 128, 256, 512, 512]
-    for level in levels:
-        assert 0.6 < level.mean().item() < 1.5  # what the normalisation of VGG19 promises
 
 
 @needs_shared

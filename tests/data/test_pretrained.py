@@ -1,4 +1,4 @@
-"""Metric weights: found in the given folder before the cache, missing with a usable reason, downloads checked."""
+"""Pretrained weights: found in the given folder before the cache, missing with a usable reason, downloads checked."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from data.errors import InputError
-from rd.metrics import weights
-from rd.metrics.score import MetricUnavailable
+from data import pretrained
+from data.errors import InputError, WeightsUnavailable
 from tests.paths import METRIC_WEIGHTS, needs_shared
 
 
@@ -34,7 +33,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, contents: bytes) -> list[str]:
         path.write_bytes(contents)
         return path
 
-    monkeypatch.setattr(weights, "download", download)
+    monkeypatch.setattr(pretrained, "download", download)
     return asked
 
 
@@ -45,28 +44,28 @@ def put(folder: Path, path: str, contents: bytes = b"weights") -> Path:
 
 
 def test_missing_weights_say_which_file_where_and_how_to_get_it(folders: SimpleNamespace) -> None:
-    with pytest.raises(MetricUnavailable) as reason:
-        weights.find("vgg19")
-    for part in ("vgg19-dcbb9e9d.pth", str(folders.given), str(folders.cache), "weights fetch vgg19", "pytorch.org"):
+    with pytest.raises(WeightsUnavailable) as reason:
+        pretrained.find("vgg19")
+    for part in ("vgg19-dcbb9e9d.pth", str(folders.given), str(folders.cache), "data.pretrained fetch vgg19", "pytorch.org"):
         assert part in str(reason.value)
 
 
 def test_missing_weights_without_an_address_say_where_they_come_from(folders: SimpleNamespace) -> None:
-    with pytest.raises(MetricUnavailable, match=r"mobilefacenet_ms1m_112x112\.onnx.*put the file there.*github\.com"):
-        weights.find("mobilefacenet")
+    with pytest.raises(WeightsUnavailable, match=r"mobilefacenet_ms1m_112x112\.onnx.*put the file there.*github\.com"):
+        pretrained.find("mobilefacenet")
 
 
 def test_the_given_folder_comes_before_the_cache(folders: SimpleNamespace) -> None:
     cached = put(folders.cache, "vgg16-397923af.pth")
-    assert weights.find("vgg16") == cached
+    assert pretrained.find("vgg16") == cached
     given = put(folders.given, "vgg16-397923af.pth")
-    assert weights.find("vgg16") == given
+    assert pretrained.find("vgg16") == given
 
 
 def test_nothing_is_downloaded_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = serve(monkeypatch, b"")
-    with pytest.raises(MetricUnavailable):
-        weights.find("alexnet")
+    with pytest.raises(WeightsUnavailable):
+        pretrained.find("alexnet")
     assert asked == []
 
 
@@ -75,13 +74,13 @@ def test_a_permitted_download_lands_in_the_cache_once(
 ) -> None:
     contents = b"a network"
     digest = hashlib.sha256(contents).hexdigest()
-    file = weights.WeightsFile(("net.pth",), "a test", "https://example.org/net.pth", digest[:8])
-    monkeypatch.setitem(weights.FILES, "net", file)
+    file = pretrained.WeightsFile(("net.pth",), "a test", "https://example.org/net.pth", digest[:8])
+    monkeypatch.setitem(pretrained.FILES, "net", file)
     monkeypatch.setenv("HDAC_DOWNLOAD", "1")
     asked = serve(monkeypatch, contents)
-    assert weights.find("net") == weights.find("net") == folders.cache / "net.pth"
+    assert pretrained.find("net") == pretrained.find("net") == folders.cache / "net.pth"
     assert asked == ["https://example.org/net.pth"]
-    assert weights.checksums()["net"] == digest
+    assert pretrained.checksums()["net"] == digest
 
 
 def test_a_download_with_a_wrong_checksum_is_refused_and_removed(
@@ -89,34 +88,34 @@ def test_a_download_with_a_wrong_checksum_is_refused_and_removed(
 ) -> None:
     serve(monkeypatch, b"not AlexNet")
     with pytest.raises(InputError, match="7be5be79"):
-        weights.fetch("alexnet")
+        pretrained.fetch("alexnet")
     assert list(folders.cache.iterdir()) == []
     monkeypatch.setenv("HDAC_DOWNLOAD", "1")
-    with pytest.raises(MetricUnavailable, match="download failed"):
-        weights.find("alexnet")
+    with pytest.raises(WeightsUnavailable, match="download failed"):
+        pretrained.find("alexnet")
 
 
 def test_checksums_follow_a_replaced_file(folders: SimpleNamespace) -> None:
     put(folders.given, "vgg16-397923af.pth", b"one")
-    before = weights.checksums()["vgg16"]
+    before = pretrained.checksums()["vgg16"]
     put(folders.given, "vgg16-397923af.pth", b"another")
-    assert weights.checksums()["vgg16"] != before
+    assert pretrained.checksums()["vgg16"] != before
 
 
 def test_fetch_refuses_unknown_names_and_files_without_an_address(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="'vgg17'"):
-        weights.fetch("vgg17")
+        pretrained.fetch("vgg17")
     with pytest.raises(InputError, match="no official address"):
-        weights.fetch("iris")
+        pretrained.fetch("iris")
 
 
 def test_list_names_every_file_and_says_what_is_missing(
     folders: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = put(folders.given, "vgg16-397923af.pth")
-    assert weights.main(["list"]) == 0
+    assert pretrained.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(weights.FILES)
+    assert [line.split()[0] for line in lines] == list(pretrained.FILES)
     assert f"vgg16            {path}" in lines
     assert any(line.startswith("yunet") and "missing" in line for line in lines)
 
@@ -124,6 +123,6 @@ def test_list_names_every_file_and_says_what_is_missing(
 @needs_shared
 def test_pinned_checksums_are_those_of_the_published_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
-    found = weights.checksums()
+    found = pretrained.checksums()
     for name in ("yunet", "pfld_68", "fsanet_1x1", "fsanet_var"):
-        assert found[name] == weights.FILES[name].sha256
+        assert found[name] == pretrained.FILES[name].sha256

@@ -1,15 +1,15 @@
-"""Weights of the metric networks: where they are looked for, and how they get there.
+"""Pretrained weights of metric and loss networks: where they are looked for, and how they get there.
 
 A file is looked for, in this order, in
   1. `$HDAC_METRIC_WEIGHTS`, a folder laid out as the paths below say,
   2. the cache, `$HDAC_CACHE/weights` or `~/.cache/hdac/weights`, laid out alike,
   3. an installed Python package that ships the same file (`lpips`, `torchmetrics`), which is not imported.
-A missing file makes its metrics unavailable, with the reason; nothing is fetched behind the user's back. Files with
-an official address are downloaded, and checked against their SHA-256, by
+A missing file makes its metric or loss unavailable, with the reason; nothing is fetched behind the user's back. Files
+with an official address are downloaded, and checked against their SHA-256, by
 
-    python -m rd.metrics.weights fetch NAME...
+    python -m data.pretrained fetch NAME...
 
-or on first use where `HDAC_DOWNLOAD=1` is set. `python -m rd.metrics.weights list` says what is there.
+or on first use where `HDAC_DOWNLOAD=1` is set. `python -m data.pretrained list` says what is there.
 None of these files is part of the project: some may be used for research only (see where each comes from).
 """
 
@@ -29,9 +29,8 @@ from torch import Tensor, nn
 
 from data.cli import run
 from data.download import download
-from data.errors import HdacError, InputError
+from data.errors import HdacError, InputError, WeightsUnavailable
 from data.files import file_sha256
-from rd.metrics.score import MetricUnavailable
 
 TORCHVISION = "https://download.pytorch.org/models/"
 LPIPS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/082bb24f84c091ea94de2867d34c4544f68e0963/"
@@ -175,7 +174,7 @@ def cache_folder() -> Path:
 def find(name: str) -> Path:
     """The file of the weights `name`, downloaded first where `HDAC_DOWNLOAD=1` allows it.
 
-    Raises MetricUnavailable, naming the file and the ways to get it, where it is not to be had.
+    Raises WeightsUnavailable, naming the file and the ways to get it, where it is not to be had.
     """
     file = FILES[name]
     path = _installed(file)
@@ -184,14 +183,14 @@ def find(name: str) -> Path:
     folders = " and ".join(str(folder) for folder in _folders())
     missing = f"weights {name!r} ({' or '.join(file.paths)}) are not in {folders}"
     if not file.url:
-        raise MetricUnavailable(f"{missing}; put the file there: {file.about}")
+        raise WeightsUnavailable(f"{missing}; put the file there: {file.about}")
     if os.environ.get("HDAC_DOWNLOAD") != "1":
-        command = f"python -m rd.metrics.weights fetch {name}"
-        raise MetricUnavailable(f"{missing}; `{command}` downloads them from {file.url}")
+        command = f"python -m data.pretrained fetch {name}"
+        raise WeightsUnavailable(f"{missing}; `{command}` downloads them from {file.url}")
     try:
         return fetch(name)
     except (HdacError, OSError) as error:
-        raise MetricUnavailable(f"{missing}, and the download failed: {error}") from error
+        raise WeightsUnavailable(f"{missing}, and the download failed: {error}") from error
 
 
 def fetch(name: str) -> Path:
@@ -234,7 +233,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def frozen(net: Net) -> Net:
-    """`net` made ready to measure: evaluation mode, no gradients, and channels last, twice as fast on a CPU."""
+    """`net` made ready to judge: evaluation mode, no gradients into its weights, and channels last, twice as fast on a CPU."""
     for parameter in net.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -267,7 +266,9 @@ def _sha256_of(path: Path, mtime_ns: int, size_bytes: int) -> str:  # time and s
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rd.metrics.weights", description="Weights of the metric networks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data.pretrained", description="Pretrained weights of metric and loss networks."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="say what is there and where the rest comes from")
     fetcher = commands.add_parser("fetch", help="download weights into the cache")

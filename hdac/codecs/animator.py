@@ -1,0 +1,81 @@
+"""The networks at work on 8-bit planes: what encoder and decoder of DAC and H-DAC run alike.
+
+What comes back into a later frame, the reference, is a decoded picture of integers. A network's own output is shown and
+forgotten: where another machine rounds a pixel differently it differs by one level in this frame, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.clip import Plane
+from hdac.codecs.base_layer import Planes
+from hdac.nets.hybrid import Reference, condition
+from hdac.nets.keypoints import Keypoints
+from hdac.nets.picture import pack, unpack
+from hdac.network import Network
+
+
+class Animator:
+    """Shows target pictures from a reference, keypoints and, in H-DAC, the decoded base layer.
+
+    base_qp:      of the base layer's P pictures; None: there is no base layer.
+    reference_qp: of the reference pictures.
+    best_look:    whether the network is asked for best look rather than least error.
+    """
+
+    def __init__(self, network: Network, base_qp: int | None, reference_qp: int, best_look: bool) -> None:
+        self.net = network.net
+        qp = None if base_qp is None else torch.tensor([float(base_qp)])
+        self.condition = condition(qp, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
+        self.reference: Reference | None = None
+
+    @torch.inference_mode()
+    def refer_to(self, planes: Planes) -> NDArray[np.float32]:
+        """Takes a new reference picture; returns its keypoints, (K, 2)."""
+        self.reference = self.net.reference(self._packed(planes))
+        return self.reference.keypoints.position[0].numpy()
+
+    def rest_at(self, keypoints: NDArray[np.float32]) -> None:
+        """Takes other keypoints of the reference, (K, 2): rounded as those that are sent, so that a still head stays still."""
+        assert self.reference is not None
+        self.reference = self.reference._replace(keypoints=Keypoints(torch.from_numpy(keypoints)[None]))
+
+    @torch.inference_mode()
+    def keypoints(self, planes: Planes) -> NDArray[np.float32]:
+        """Keypoints of a picture, (K, 2), (x, y) in [-1, 1]."""
+        return self.net.detect(self._packed(planes)).position[0].numpy()
+
+    @torch.inference_mode()
+    def show(self, base: Planes | None, keypoints: NDArray[np.float32] | None, height: int, width: int) -> Planes:
+        """The target picture.
+
+        base:      decoded base layer, or None.
+        keypoints: (K, 2) as sent, or None: detected on the base layer.
+        """
+        assert self.reference is not None and (base is not None or keypoints is not None)
+        packed = None if base is None else self._packed(base)
+        if keypoints is not None:
+            target = Keypoints(torch.from_numpy(keypoints)[None])
+        else:
+            assert packed is not None
+            target = self.net.detect(packed)
+        out = self.net(self.reference, target, packed, self.condition)
+        y, u, v = unpack(out.picture, height, width)
+        return y[0], u[0], v[0]
+
+    def _packed(self, planes: Planes) -> Tensor:
+        """(1, 6, H/2, W/2), padded to what the network takes by repeating the last row and column."""
+        multiple = self.net.settings.multiple
+        height, width = (-(-n // multiple) * multiple for n in planes[0].shape)
+        y = _padded(planes[0], height, width)
+        u, v = (_padded(plane, height // 2, width // 2) for plane in planes[1:])
+        flat = np.concatenate((y.ravel(), u.ravel(), v.ravel()))
+        return pack(torch.from_numpy(flat)[None], height, width).contiguous(memory_format=torch.channels_last)
+
+
+def _padded(plane: Plane, height: int, width: int) -> Plane:
+    return np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="edge")

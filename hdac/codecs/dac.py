@@ -1,0 +1,246 @@
+"""DAC: Konuko, Valenzise, Lathuiliere, "Ultra-low bitrate video conferencing using deep image animation", ICASSP 2021.
+
+    first frame ------------> BPG ----------------------> reference, shown as it is
+    every other frame ------> keypoints, range coded ---> reference, animated
+    where that is not enough: a new reference, or a return to one of those sent before
+
+Open loop: nothing but references and keypoints is sent, so a frame never depends on a network's output. When to refresh:
+
+    rd     ours: as soon as what the old reference has lost, summed up since it was sent, exceeds what a new one costs
+           (a ski rental: at most twice the cost of an encoder that knew the future), distortion against true bits by the
+           Lagrangian factor of HEVC's reference software for the reference's QP
+    psnr   the paper's: where the smoothed PSNR-Y of the animation falls below a threshold
+    never
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from baselines.conventional import tool_versions
+from baselines.stream import StreamHeader
+from data.clip import Clip
+from data.errors import BitstreamError, InputError
+from hdac import weights
+from hdac.codecs import reference as reference_picture
+from hdac.codecs.base_layer import Planes
+from hdac.codecs.layered import LayeredCodec, check_size, checked_units
+from hdac.container import LayeredHeader, Reader, Unit, Writer
+from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
+
+if TYPE_CHECKING:
+    from hdac.codecs.animator import Animator
+    from hdac.nets.hybrid import Reference
+
+CODE_VERSION = 1
+"""Raised with every change that can change a stream or a decoded frame."""
+
+MAX_REFERENCES = 4
+"""Chosen: references that both sides keep; a return to one of them costs two bytes."""
+
+_NEW = 0
+"""First byte of a reference layer: 0 and a BPG picture; or n and nothing more: the reference that was in use n before the
+present one. Both sides keep the last MAX_REFERENCES in order of use."""
+
+REFRESH = ("rd", "psnr", "never")
+
+
+def lagrange_multiplier(qp: int) -> float:
+    """Squared error per bit: HM's lambda of an intra picture."""
+    return float(0.57 * 2 ** ((qp - 12) / 3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dac(LayeredCodec):
+    """The animation codec; moved along its curve by the QP of its references."""
+
+    qp: int
+    """Of the references."""
+    refresh: str = "rd"
+    """When a new reference is sent: one of REFRESH."""
+    threshold_db: float = 33.0
+    """Of "psnr"; the authors' driver has 33."""
+    intra_period: int = 0
+    """Frames from one new reference to the next, besides `refresh`; 0: none."""
+    best_look: bool = False
+    keypoint_step: int = 128
+    checksum_interval: int = 50
+    network: str = "lite"
+
+    name: ClassVar[str] = "dac"
+
+    def __post_init__(self) -> None:
+        if self.refresh not in REFRESH:
+            raise InputError(f"refresh {self.refresh!r} is not one of {', '.join(REFRESH)}")
+        if not 0 <= self.qp <= 51:
+            raise InputError(f"BPG has QPs 0 to 51, got {self.qp}")
+
+    @property
+    def label(self) -> str:
+        rule = f"refresh < {self.threshold_db:g} dB" if self.refresh == "psnr" else f"refresh {self.refresh}"
+        return f"DAC QP {self.qp} {rule}{' look' if self.best_look else ''}"
+
+    @property
+    def version(self) -> str:
+        x265 = tool_versions()["x265"]  # which codes the references
+        return f"{CODE_VERSION} {weights.weights_id(weights.find(self.network)).hex()} {x265}"
+
+    def command(self, clip: Clip) -> str:
+        return repr(self)
+
+    # -- encoder -----------------------------------------------------------------------------------------------------
+
+    def encode(self, clip: Clip) -> bytes:
+        """The whole stream."""
+        check_size(clip.width, clip.height)
+        from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
+        from hdac.codecs.animator import Animator
+
+        network = networks.by_name(self.network)
+        header = LayeredHeader(
+            StreamHeader.of(clip, self.name),
+            reference_qp=self.qp,
+            best_look=self.best_look,
+            reference_codec="bpg",
+            keypoints_sent=True,
+            keypoint_step=self.keypoint_step,
+            checksum_interval=self.checksum_interval,
+            weights_id=network.weights_id,
+        )
+        animator = Animator(network, None, self.qp, self.best_look)
+        motion = KeypointEncoder(_keypoint_settings(animator, header))
+        buffer = _Buffer()
+        writer = Writer(header)
+        parts = [writer.header]
+        rule = _Rule(self)
+        for t in range(clip.n_frames):
+            source = clip.y[t], clip.u[t], clip.v[t]
+            layer: bytes | None = None
+            if t > 0 and not (self.intra_period and t % self.intra_period == 0):
+                symbols = motion.settings.quantise(animator.keypoints(source))
+                keypoints = motion.settings.dequantise(symbols)[0]
+                errors = []
+                for reference in buffer.references:
+                    animator.reference = reference
+                    errors.append(_squared_error(source, animator.show(None, keypoints, clip.height, clip.width)))
+                best = rule.best(errors)
+                if not rule.wants_new(source, errors[best]):
+                    if best > 0:
+                        buffer.return_to(best)
+                        layer = bytes((best,))
+                    parts.append(writer.add(Unit(keypoints=motion.encode(symbols), reference=layer)))
+                    continue
+            picture = reference_picture.encode(source, clip.colour, self.qp)
+            decoded = reference_picture.decode(picture, clip.height, clip.width)
+            symbols = motion.settings.quantise(animator.refer_to(decoded))
+            motion.start(symbols)
+            animator.rest_at(motion.settings.dequantise(symbols)[0])
+            assert animator.reference is not None
+            buffer.add(animator.reference)
+            rule.refreshed(source, decoded, 8 * len(picture))
+            parts.append(writer.add(Unit(keypoints=parities(symbols), reference=bytes((_NEW,)) + picture)))
+        return b"".join(parts) + writer.finish()
+
+
+class _Buffer:
+    """References that encoder and decoder keep, the one in use first."""
+
+    def __init__(self) -> None:
+        self.references: list[Reference] = []
+
+    def add(self, reference: Reference) -> None:
+        self.references = [reference, *self.references][:MAX_REFERENCES]
+
+    def return_to(self, index: int) -> Reference:
+        """Brings a reference to the front."""
+        if not 0 < index < len(self.references):
+            raise BitstreamError(f"reference {index} of a buffer of {len(self.references)}")
+        self.references.insert(0, self.references.pop(index))
+        return self.references[0]
+
+
+class _Rule:
+    """When to send a new reference."""
+
+    def __init__(self, codec: Dac) -> None:
+        self.codec = codec
+        self.factor = lagrange_multiplier(codec.qp)
+        self.price = self.floor = self.lost = self.smoothed_db = 0.0
+
+    def refreshed(self, source: Planes, decoded: Planes, bits: int) -> None:
+        """A new reference was sent: what it cost, and the error that it leaves in its own frame."""
+        self.floor, self.price, self.lost = _squared_error(source, decoded), self.factor * bits, 0.0
+        self.smoothed_db = _psnr_y(self.floor, source)
+
+    def best(self, errors: list[float]) -> int:
+        """Index of the reference to animate; another one than that in use must be worth its two bytes."""
+        costs = [error + (self.factor * 16 if i else 0.0) for i, error in enumerate(errors)]
+        return int(np.argmin(costs))
+
+    def wants_new(self, source: Planes, error: float) -> bool:
+        """Whether this frame should be a new reference."""
+        if self.codec.refresh == "rd":
+            self.lost += max(0.0, error - self.floor)
+            return self.lost > self.price
+        if self.codec.refresh == "psnr":
+            self.smoothed_db = (self.smoothed_db + _psnr_y(error, source)) / 2
+            return self.smoothed_db < self.codec.threshold_db
+        return False
+
+
+def _squared_error(source: Planes, shown: Planes) -> float:
+    """Sum over luma."""
+    return float(((source[0].astype(np.float32) - shown[0]) ** 2).sum())
+
+
+def _psnr_y(squared_error: float, source: Planes) -> float:
+    return float(10 * np.log10(255.0**2 * source[0].size / max(squared_error, 1.0)))
+
+
+# -- what encoder and decoder share ----------------------------------------------------------------------------------
+
+
+def _keypoint_settings(animator: Animator, header: LayeredHeader) -> KeypointSettings:
+    return KeypointSettings(animator.net.settings.detector.n_keypoints, header.keypoint_step)
+
+
+# -- decoder ---------------------------------------------------------------------------------------------------------
+
+
+def decode(reader: Reader) -> Iterator[Planes]:
+    """Pictures as their units arrive. Raises BitstreamError for damage, WeightsMismatch for weights that are not here."""
+    from hdac import network as networks
+    from hdac.codecs.animator import Animator
+
+    header = reader.header
+    if header.reference_codec != "bpg":
+        raise BitstreamError(f"DAC has BPG references, the header says {header.reference_codec}")
+    animator = Animator(networks.by_id(header.weights_id), None, header.reference_qp, header.best_look)
+    motion = KeypointDecoder(_keypoint_settings(animator, header))
+    buffer = _Buffer()
+    height, width = header.stream.height, header.stream.width
+    for unit in checked_units(reader):
+        if unit.keypoints is None:
+            raise BitstreamError("a frame without keypoints")
+        if unit.reference is not None and unit.reference[:1] == bytes((_NEW,)):
+            shown = reference_picture.decode(unit.reference[1:], height, width)
+            symbols = settle(motion.settings, animator.refer_to(shown), unit.keypoints)
+            motion.start(symbols)
+            animator.rest_at(motion.settings.dequantise(symbols)[0])
+            assert animator.reference is not None
+            buffer.add(animator.reference)
+            yield shown
+            continue
+        if unit.reference is not None:
+            if len(unit.reference) != 1:
+                raise BitstreamError(f"a reference layer of {len(unit.reference)} bytes, first {unit.reference[:1].hex()}")
+            buffer.return_to(unit.reference[0])
+        if not buffer.references:
+            raise BitstreamError("a frame in front of the first reference")
+        animator.reference = buffer.references[0]
+        keypoints = motion.settings.dequantise(motion.decode(unit.keypoints))[0]
+        yield animator.show(None, keypoints, height, width)

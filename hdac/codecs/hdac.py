@@ -1,0 +1,275 @@
+"""H-DAC: Konuko et al., "A hybrid deep animation codec for low-bitrate video conferencing", ICIP 2022.
+
+    clip -> HEVC base layer, header-stripped ---------------> decoded base layer --\\
+                 its intra picture = animation reference ---> networks -------------> fused picture
+                 keypoints: of the decoded base layer (0 bits), or sent ----------/
+
+Unlike the paper, the default has one intra picture for both uses: the base layer's own, some QP finer than its P pictures,
+which also makes the base layer better (`Hdac.paper` pays for a second one, as published). Frame by frame the encoder,
+which runs the decoder's networks, decides by true distortion whether the fused picture or the base layer is shown: the
+clip is never worse than its base layer in squared error. (With `best_look` it may be: see there.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.conventional import X265
+from baselines.stream import StreamHeader
+from data.clip import Clip
+from data.errors import BitstreamError, InputError
+from hdac import weights
+from hdac.codecs import base_layer
+from hdac.codecs import reference as reference_picture
+from hdac.codecs.base_layer import Planes
+from hdac.codecs.layered import LayeredCodec, check_size, checked_units
+from hdac.container import LayeredHeader, Reader, Unit, Writer
+from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
+
+if TYPE_CHECKING:
+    from hdac.network import Network
+
+CODE_VERSION = 1
+"""Raised with every change that can change a stream or a decoded frame."""
+
+MARGIN = 0.02
+"""Chosen: by how much another kind of picture must be better before it is shown; the change costs a byte."""
+
+TOLERATED = 1.25
+"""Chosen: how much worse in 1 - SSIM a fused picture may be where best look is wanted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdac(LayeredCodec):
+    """The hybrid codec; moved along its curve by the base layer's QP."""
+
+    qp: int
+    """Of the base layer's P pictures."""
+    i_offset: int = 12
+    """QP steps by which its intra picture, the reference, is finer."""
+    preset: str = "slow"
+    """x265's."""
+    lean: bool = True
+    intra_period: int = 0
+    best_look: bool = False
+    """Ask the network for best look rather than least error, and show its pictures unless their 1 - SSIM is much worse than
+    the base layer's: what looks best is not what measures best."""
+    reference_qp: int | None = None
+    """QP of a BPG picture that is sent beside every intra picture of the base layer, as the paper does, serves as reference and
+    is shown; it then moves the codec along its curve. None: the base layer's picture is the reference."""
+    always_fused: bool = False
+    """As in the paper: the base layer is never shown."""
+    send_keypoints: bool = False
+    """Send keypoints of the source; else the decoder detects them on the base layer."""
+    keypoint_step: int = 128
+    checksum_interval: int = 50
+    network: str = "lite"
+
+    name: ClassVar[str] = "hdac"
+
+    def __post_init__(self) -> None:
+        if self.i_offset > self.qp:
+            raise InputError(f"i_offset={self.i_offset} makes intra pictures finer than QP 0 at qp={self.qp}")
+
+        _ = self.x265  # which checks its settings
+        if self.reference_qp is not None and not 0 <= self.reference_qp <= 51:
+            raise InputError(f"BPG has QPs 0 to 51, got {self.reference_qp}")
+
+    @classmethod
+    def paper(cls, reference_qp: int, intra_period: int = 0) -> Hdac:
+        """The published setting: full size, base layer at QP 50 with its own intra at the same QP, a separate BPG picture as
+        reference, keypoints sent at 8 bits, always fused."""
+        return cls(
+            qp=50,
+            i_offset=0,
+            lean=False,
+            intra_period=intra_period,
+            reference_qp=reference_qp,
+            always_fused=True,
+            send_keypoints=True,
+            checksum_interval=0,
+        )
+
+    @property
+    def quantiser(self) -> int:
+        return self.qp if self.reference_qp is None else self.reference_qp
+
+    def with_quantiser(self, quantiser: int) -> Hdac:
+        """The same setting at another QP: of the base layer, or of the BPG references where there are any."""
+        if self.reference_qp is None:
+            return replace(self, qp=quantiser)
+        return replace(self, reference_qp=quantiser)
+
+    @property
+    def x265(self) -> X265:
+        """The encoder of the base layer."""
+        return X265(
+            qp=self.qp, preset=self.preset, lean=self.lean, i_offset=self.i_offset, intra_period=self.intra_period
+        )
+
+    @property
+    def label(self) -> str:
+        parts = ("lean" if self.lean else "base", f"I-{self.i_offset}", f"QP {self.qp}")
+        reference = [] if self.reference_qp is None else [f"BPG {self.reference_qp}"]
+        extras = (*["look"] * self.best_look, *["kp"] * self.send_keypoints, *["always"] * self.always_fused)
+        return " ".join(("H-DAC", *parts, *reference, *extras))
+
+    @property
+    def version(self) -> str:
+        return f"{CODE_VERSION} {weights.weights_id(weights.find(self.network)).hex()} {self.x265.version}"
+
+    def command(self, clip: Clip) -> str:
+        return f"{self.x265.command(clip)}; {self!r}"
+
+    # -- encoder -----------------------------------------------------------------------------------------------------
+
+    def encode(self, clip: Clip) -> bytes:
+        """The whole stream."""
+        check_size(clip.width, clip.height)
+        from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
+        from hdac.codecs.animator import Animator
+
+        network = networks.by_name(self.network)
+        pictures, base = base_layer.encode(self.x265, clip)
+        header = LayeredHeader(
+            StreamHeader.of(clip, self.name),
+            base_qp=self.qp,
+            reference_qp=self.qp - self.i_offset if self.reference_qp is None else self.reference_qp,
+            reference_codec="base" if self.reference_qp is None else "bpg",
+            best_look=self.best_look,
+            keypoints_sent=self.send_keypoints,
+            keypoint_step=self.keypoint_step,
+            checksum_interval=self.checksum_interval,
+            weights_id=network.weights_id,
+        )
+        animator = Animator(network, header.base_qp, header.reference_qp, header.best_look)
+        motion = KeypointEncoder(_keypoint_settings(network, header)) if self.send_keypoints else None
+        writer, choice = Writer(header), _best_look if self.best_look else _LeastError()
+        parts = [writer.header]
+        for t, picture in enumerate(pictures):
+            source, decoded, bpg = _planes(clip, t), _planes(base, t), None
+            if picture.intra:
+                reference = decoded
+                if self.reference_qp is not None:
+                    bpg = reference_picture.encode(source, clip.colour, self.reference_qp)
+                    reference = reference_picture.decode(bpg, clip.height, clip.width)
+                at_rest = animator.refer_to(reference)
+                if motion:
+                    symbols = motion.settings.quantise(at_rest)
+                    motion.start(symbols)
+                    animator.rest_at(motion.settings.dequantise(symbols)[0])
+            keypoints = layer = None
+            if motion:
+                if picture.intra:  # the target is the reference
+                    layer = parities(symbols)
+                else:
+                    symbols = motion.settings.quantise(animator.keypoints(source))
+                    layer = motion.encode(symbols)
+                keypoints = motion.settings.dequantise(symbols)[0]
+            if bpg is not None:
+                fused = False  # a reference of its own is shown as it is
+            elif self.always_fused:
+                fused = True
+            else:
+                fused = choice(source, decoded, animator.show(decoded, keypoints, clip.height, clip.width))
+            parts.append(writer.add(Unit(picture.payload, picture.plain, layer, bpg, fused=fused)))
+        return b"".join(parts) + writer.finish()
+
+
+class _LeastError:
+    """Whether the fused picture or the base layer is shown, by squared error and without looking ahead.
+
+    It changes where the other one is better by more than MARGIN, so that it does not flicker for next to nothing; summed up
+    from the first frame on, the pictures shown are never worse than the base layer.
+    """
+
+    def __init__(self) -> None:
+        self.fused = False
+        self.gained = 0.0
+
+    def __call__(self, source: Planes, base: Planes, fused: Planes) -> bool:
+        of_base, of_fused = _squared_error(source, base), _squared_error(source, fused)
+        if self.fused:
+            self.fused = of_fused <= of_base * (1 + MARGIN) and self.gained + of_base - of_fused >= 0
+        else:
+            self.fused = of_fused < of_base * (1 - MARGIN)
+        self.gained += of_base - of_fused if self.fused else 0.0
+        return self.fused
+
+
+def _best_look(source: Planes, base: Planes, fused: Planes) -> bool:
+    return _dissimilarity(source, fused) <= TOLERATED * _dissimilarity(source, base)
+
+
+def _squared_error(source: Planes, shown: Planes) -> float:
+    """Summed over all samples of the three planes."""
+    return sum(float(((a.astype(np.float32) - b) ** 2).sum()) for a, b in zip(source, shown, strict=True))
+
+
+def _dissimilarity(source: Planes, shown: Planes) -> float:
+    """1 - SSIM of luma over 8x8 windows (Wang et al., 2004, constants for 8 bit)."""
+    a, b = source[0].astype(np.float32), shown[0].astype(np.float32)
+
+    def mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(cv2.blur(x, (8, 8)), np.float32)
+
+    mean_a, mean_b = mean(a), mean(b)
+    var_a, var_b, cov = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2, mean(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    return float(1 - similarity.mean())
+
+
+# -- what encoder and decoder share ----------------------------------------------------------------------------------
+
+
+def _keypoint_settings(network: Network, header: LayeredHeader) -> KeypointSettings:
+    return KeypointSettings(network.net.settings.detector.n_keypoints, header.keypoint_step)
+
+
+def _planes(clip: Clip, t: int) -> Planes:
+    return clip.y[t], clip.u[t], clip.v[t]
+
+
+# -- decoder ---------------------------------------------------------------------------------------------------------
+
+
+def decode(reader: Reader) -> Iterator[Planes]:
+    """Pictures as their units arrive. Raises BitstreamError for damage, WeightsMismatch for weights that are not here."""
+    from hdac import network as networks
+    from hdac.codecs.animator import Animator
+
+    header = reader.header
+    network = networks.by_id(header.weights_id)
+    animator = Animator(network, header.base_qp, header.reference_qp, header.best_look)
+    settings = _keypoint_settings(network, header)
+    motion = KeypointDecoder(settings) if header.keypoints_sent else None
+    size = header.stream.height, header.stream.width
+    for picture in base_layer.decode(checked_units(reader), header.stream):
+        unfused = picture.planes
+        if picture.intra:
+            if header.reference_codec == "bpg":
+                if picture.unit.reference is None:
+                    raise BitstreamError("an intra picture without the reference that belongs to it")
+                unfused = reference_picture.decode(picture.unit.reference, *size)
+            at_rest = animator.refer_to(unfused)
+        elif animator.reference is None:
+            raise BitstreamError("the first picture of the base layer is no intra picture")
+        keypoints = None
+        if motion:
+            if picture.unit.keypoints is None:
+                raise BitstreamError("a frame without keypoints in a stream that sends them")
+            if picture.intra:
+                symbols = settle(settings, at_rest, picture.unit.keypoints)
+                motion.start(symbols)
+                animator.rest_at(settings.dequantise(symbols)[0])
+            else:
+                symbols = motion.decode(picture.unit.keypoints)
+            keypoints = settings.dequantise(symbols)[0]
+        yield animator.show(picture.planes, keypoints, *size) if picture.unit.fused else unfused

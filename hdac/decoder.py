@@ -1,0 +1,68 @@
+"""The decoder of the layered systems: bytes, or anything that can be read from, to pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from data.clip import Clip, Plane
+from data.errors import BitstreamError
+from hdac.codecs import dac, hdac, stripped
+from hdac.codecs.base_layer import Planes
+from hdac.container import Reader
+
+SYSTEMS: dict[str, Callable[[Reader], Iterator[Planes]]] = {
+    "hevc-stripped": stripped.decode,
+    "dac": dac.decode,
+    "hdac": hdac.decode,
+}
+
+
+def decode(bitstream: bytes) -> Clip:
+    """All frames of a stream, from the bytes alone. Raises BitstreamError for one that is damaged."""
+    reader = Reader(io.BytesIO(bitstream))
+    return _clip(reader, list(frames(reader)))
+
+
+def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:
+    """The frames in front of the damage, and what it was; BitstreamError where there are none.
+
+    In a stream with checksums these are the frames that a checksum vouches for: up to one interval of good ones may be lost
+    with the bad. Without checksums some of the last frames may be damaged.
+    """
+    reader = Reader(file)
+    shown: list[Planes] = []
+    try:
+        for picture in frames(reader):
+            shown.append(picture)
+    except BitstreamError as error:
+        if reader.header.checksum_interval:
+            shown = shown[: reader.verified]
+        if not shown:
+            raise
+        return _clip(reader, shown), error
+    return _clip(reader, shown), None
+
+
+def frames(reader: Reader) -> Iterator[Planes]:
+    """Pictures as their access units arrive; BitstreamError where one is damaged, or missing at the end."""
+    system = reader.header.stream.standard
+    if system not in SYSTEMS:
+        raise BitstreamError(f"there is no decoder for {system}")
+    count = 0
+    for picture in SYSTEMS[system](reader):
+        count += 1
+        yield picture
+    if count != reader.header.stream.n_frames:
+        raise BitstreamError(f"{count} pictures came out of a stream of {reader.header.stream.n_frames} frames")
+
+
+def _clip(reader: Reader, pictures: list[Planes]) -> Clip:
+    def stacked(plane: int) -> Plane:
+        return np.stack([picture[plane] for picture in pictures])
+
+    stream = reader.header.stream
+    return Clip(stacked(0), stacked(1), stacked(2), stream.fps, stream.colour)

@@ -1,0 +1,83 @@
+"""The layered codecs by the names of the tables: hevc-stripped, dac, hdac-paper, hdac."""
+
+from __future__ import annotations
+
+from baselines.codec import Family, Regime, VideoCodec, intra_period
+from baselines.families import quantisers
+from baselines.libav import missing_pyav
+from hdac import weights
+from hdac.codecs.dac import Dac
+from hdac.codecs.hdac import Hdac
+from hdac.codecs.stripped import HevcStripped
+
+I_OFFSETS = (6, 12, 18)
+"""With a shared intra picture a finer one pays twice."""
+
+
+def _stripped(regime: Regime, points: int) -> list[VideoCodec]:
+    period = intra_period(regime)
+    return [
+        HevcStripped(qp=qp, lean=lean, i_offset=offset, intra_period=period)
+        for lean in (True, False)
+        for offset in I_OFFSETS
+        for qp in quantisers(51, 28, points)
+    ]
+
+
+def _hdac(regime: Regime, points: int) -> list[VideoCodec]:
+    period = intra_period(regime)
+    return [
+        Hdac(qp=qp, i_offset=offset, intra_period=period) for offset in (6, 12) for qp in quantisers(51, 28, points)
+    ]
+
+
+def _hdac_paper(regime: Regime, points: int) -> list[VideoCodec]:
+    return [Hdac.paper(qp, intra_period(regime)) for qp in quantisers(46, 22, points)]
+
+
+def _dac(regime: Regime, points: int) -> list[VideoCodec]:
+    period = intra_period(regime)
+    steps = quantisers(48, 24, points)
+    plain: list[VideoCodec] = [Dac(qp=qp, refresh="never", intra_period=period) for qp in steps]
+    # adaptive refresh sends as many intra pictures as it needs: it belongs to the regime that has more than one
+    return plain if regime == "one-intra" else [*plain, *(Dac(qp=qp, refresh="rd") for qp in steps)]
+
+
+def _missing() -> str | None:
+    return missing_pyav("libx265")() or weights.missing("lite")
+
+
+LAYERED: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "hevc-stripped",
+            "HEVC, headers stripped",
+            "H-DAC's base layer alone in its container: x265 lean and base, intra QP offsets 6, 12, 18; no network.",
+            _stripped,
+            missing=missing_pyav("libx265"),
+        ),
+        Family(
+            "dac",
+            "DAC",
+            "Animation by keypoints from BPG references; in short GOP also with adaptive refresh instead; ICASSP 2021.",
+            _dac,
+            missing=_missing,
+        ),
+        Family(
+            "hdac-paper",
+            "H-DAC (paper)",
+            "Streams as published (base layer at QP 50, BPG references, keypoints, always fused), our network.",
+            _hdac_paper,
+            hull=False,
+            missing=_missing,
+        ),
+        Family(
+            "hdac",
+            "H-DAC",
+            "HEVC base layer with a shared intra picture, fused by network; intra QP offsets 6 and 12; ICIP 2022.",
+            _hdac,
+            missing=_missing,
+        ),
+    )
+}

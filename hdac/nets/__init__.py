@@ -1,0 +1,1 @@
+"""The networks of the animation codecs, in two sizes: `paper` (the published widths) and `lite` (two CPU cores)."""

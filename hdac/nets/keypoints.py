@@ -1,0 +1,70 @@
+"""Keypoint detector of the first-order motion model: where K learned points of a face are, and optionally how their
+surroundings are turned and stretched.
+
+    64x64 picture -> hourglass -> 7x7 -> spatial softmax, temperature 0.1 -> soft-argmax -> (K, 2)
+                               \\-> 7x7 -> mean under each heat map                      -> (K, 2, 2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hdac.nets.layers import Hourglass, coordinate_grid
+
+TEMPERATURE = 0.1  # FOMM, vox-256
+
+
+class Keypoints(NamedTuple):
+    """Where the points are.
+
+    position: (B, K, 2), (x, y) in [-1, 1].
+    jacobian: (B, K, 2, 2), or None.
+    """
+
+    position: Tensor
+    jacobian: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """Size of a keypoint detector; the defaults are FOMM's, 14.2 M parameters with Jacobians."""
+
+    n_keypoints: int = 10
+    jacobians: bool = True
+    width: int = 32
+    max_width: int = 1024
+    depth: int = 5
+
+
+class KeypointDetector(nn.Module):
+    """Small pictures (64x64, of `n_in` channels) to keypoints."""
+
+    def __init__(self, settings: DetectorSettings, n_in: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.hourglass = Hourglass(n_in, settings.width, settings.max_width, settings.depth)
+        # without padding, as in FOMM: heat maps are 6 smaller than the hourglass
+        self.heat = nn.Conv2d(self.hourglass.n_out, settings.n_keypoints, 7)
+        self.jacobian = nn.Conv2d(self.hourglass.n_out, 4 * settings.n_keypoints, 7) if settings.jacobians else None
+        if self.jacobian is not None:  # the identity, to begin with
+            nn.init.zeros_(self.jacobian.weight)
+            assert self.jacobian.bias is not None
+            self.jacobian.bias.data = torch.tensor([1.0, 0.0, 0.0, 1.0]).repeat(settings.n_keypoints)
+
+    def forward(self, picture: Tensor) -> Keypoints:
+        """picture: (B, n_in, 64, 64) in [0, 1]."""
+        features = self.hourglass(picture)
+        heat = self.heat(features).float()
+        b, k, h, w = heat.shape
+        weights = torch.softmax(heat.view(b, k, -1) / TEMPERATURE, dim=-1)
+        grid = coordinate_grid(h, w, heat).view(-1, 2)
+        # products, not matrix products: autocast would round positions to bfloat16, half a pixel
+        position = (weights[..., None] * grid).sum(2)
+        if self.jacobian is None:
+            return Keypoints(position)
+        jacobian = self.jacobian(features).float().view(b, k, 4, -1)
+        return Keypoints(position, (weights[:, :, None] * jacobian).sum(-1).view(b, k, 2, 2))

@@ -1,0 +1,110 @@
+"""Dense motion of the first-order motion model: from K keypoint motions to one backward motion field.
+
+    per keypoint: heat map difference, reference warped by its motion   \\
+    background:   zero motion, the reference itself                      > hourglass -> softmax masks of K + 1 motions
+    decoded base layer, where there is one (ours)                       /            -> occlusion map
+                                                                                     -> refinement of the field (ours)
+
+The published network sees the target only through its keypoints. A hybrid decoder has a picture of the target, too, poor
+as it is: with `base` the network sees it, and may bend the field where the K motions leave it wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hdac.nets.keypoints import Keypoints
+from hdac.nets.layers import Hourglass, coordinate_grid, warp
+
+VARIANCE = 0.01  # FOMM, vox-256: of the Gaussian that stands for a keypoint
+REFINEMENT = 0.25  # chosen: largest refinement of the field, an eighth of the picture
+
+
+class Motion(NamedTuple):
+    """deformation: (B, h, w, 2) sampling grid on the reference. occlusion: (B, 1, h, w), 1 = visible in the reference."""
+
+    deformation: Tensor
+    occlusion: Tensor
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """Size of a dense motion network; the defaults are FOMM's."""
+
+    width: int = 64
+    max_width: int = 1024
+    depth: int = 5
+    base: bool = False
+    """Whether it sees the decoded base layer and refines the field."""
+
+
+class DenseMotion(nn.Module):
+    """Keypoints of reference and target, and small pictures (64x64, of `n_in` channels), to one motion field."""
+
+    def __init__(self, settings: MotionSettings, n_keypoints: int, n_in: int) -> None:
+        super().__init__()
+        self.settings = settings
+        n_seen = (n_keypoints + 1) * (n_in + 1) + (n_in + 1 if settings.base else 0)
+        self.hourglass = Hourglass(n_seen, settings.width, settings.max_width, settings.depth)
+        self.masks = nn.Conv2d(self.hourglass.n_out, n_keypoints + 1, 7, padding=3)
+        self.occlusion = nn.Conv2d(self.hourglass.n_out, 1, 7, padding=3)
+        self.refinement = nn.Conv2d(self.hourglass.n_out, 2, 7, padding=3) if settings.base else None
+        if self.refinement is not None:
+            for parameter in self.refinement.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(
+        self,
+        reference: Tensor,
+        kp_reference: Keypoints,
+        kp_target: Keypoints,
+        base: Tensor | None = None,
+        there: Tensor | None = None,
+    ) -> Motion:
+        """reference: (B, n_in, h, w). base: likewise, zero where there is none, or None: nowhere. there: (B,), 1 where there
+        is a base layer; None: everywhere."""
+        b, c, h, w = reference.shape
+        grid = coordinate_grid(h, w, reference)
+        motions = sparse_motions(grid, kp_reference, kp_target)
+        k = motions.shape[1]
+        warped = warp(reference.repeat_interleave(k, dim=0), motions.reshape(b * k, h, w, 2)).view(b, k, c, h, w)
+        heat = _gaussians(grid, kp_target.position) - _gaussians(grid, kp_reference.position)
+        heat = F.pad(heat, (0, 0, 0, 0, 1, 0)).to(reference.dtype)  # the background has none
+        seen = torch.cat((heat[:, :, None], warped), dim=2).view(b, k * (c + 1), h, w)
+        if self.settings.base:  # one channel says whether there is a base layer
+            known = torch.zeros_like(reference[:, :1]) if base is None else torch.ones_like(reference[:, :1])
+            if there is not None:
+                known = known * there[:, None, None, None]
+            seen = torch.cat((seen, torch.zeros_like(reference) if base is None else base, known), dim=1)
+        features = self.hourglass(seen)
+        masks = torch.softmax(self.masks(features).float(), dim=1)
+        deformation = (masks[..., None] * motions).sum(1)  # no einsum: autocast would round it to bfloat16
+        if self.refinement is not None:
+            deformation = deformation + REFINEMENT * torch.tanh(self.refinement(features).float()).permute(0, 2, 3, 1)
+        return Motion(deformation, torch.sigmoid(self.occlusion(features)))
+
+
+def sparse_motions(grid: Tensor, kp_reference: Keypoints, kp_target: Keypoints) -> Tensor:
+    """Motions near each keypoint, and the identity for the background first: (B, K + 1, h, w, 2).
+
+    FOMM Eq. 4: T(z) = p_ref + J_ref J_target^-1 (z - p_target). grid: (h, w, 2).
+    """
+    b, k = kp_target.position.shape[:2]
+    offset = grid - kp_target.position[:, :, None, None]
+    if kp_target.jacobian is not None and kp_reference.jacobian is not None:
+        with torch.autocast(grid.device.type, enabled=False):
+            jacobian = kp_reference.jacobian @ torch.linalg.inv(kp_target.jacobian)
+            offset = torch.einsum("bkij,bkhwj->bkhwi", jacobian, offset)
+    moved = offset + kp_reference.position[:, :, None, None]
+    return torch.cat((grid.expand(b, 1, *grid.shape), moved), dim=1)
+
+
+def _gaussians(grid: Tensor, position: Tensor) -> Tensor:
+    """(B, K, h, w): a bell of height 1 around each keypoint."""
+    squared = ((grid - position[:, :, None, None]) ** 2).sum(-1)
+    return torch.exp(-0.5 * squared / VARIANCE)

@@ -1,0 +1,77 @@
+"""Networks and their files: fp16 safetensors with the settings in the metadata, and a model card beside them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from data.errors import InputError, WeightsMismatch
+from data.files import atomic_path
+from hdac.nets.hybrid import HybridNet, NetSettings
+from hdac.nets.layers import channels_last
+from hdac.weights import find, folders, weights_id
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A loaded network, ready to run on the CPU."""
+
+    net: HybridNet
+    weights_id: bytes
+    name: str
+
+
+def by_name(name: str) -> Network:
+    """The network of these weights; raises CodecUnavailable where they are not here."""
+    return load(find(name))
+
+
+def by_id(wanted: bytes) -> Network:
+    """The network that a stream was made with. Raises WeightsMismatch where it is not here."""
+    here = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.safetensors")):
+            if weights_id(path) == wanted:
+                return load(path)
+            here[path.stem] = weights_id(path).hex()
+    known = ", ".join(f"{name} ({number})" for name, number in here.items()) or "none"
+    raise WeightsMismatch(f"the stream was made with the weights {wanted.hex()}; here are {known}; $HDAC_WEIGHTS adds a folder")
+
+
+def load(path: Path) -> Network:
+    """Reads weights once; raises InputError for a file that holds no network of ours."""
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: Path, mtime_ns: int) -> Network:  # time: a file that was replaced is read anew
+    try:
+        with safe_open(path, "pt") as file:
+            settings = NetSettings.from_dict(json.loads((file.metadata() or {})["settings"]))
+            state = {name: file.get_tensor(name).float() for name in file.keys()}
+        net = HybridNet(settings)
+        counters = {name: value for name, value in net.state_dict().items() if name.endswith("num_batches_tracked")}
+        net.load_state_dict({**counters, **state})  # batch norm's counters serve training only
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} holds no network: {error}") from error
+    net.eval().requires_grad_(False)
+    return Network(channels_last(net), weights_id(path), path.stem)
+
+
+def save(net: HybridNet, path: Path, card: dict[str, Any]) -> None:
+    """Writes weights as fp16, with their settings, and the model card beside them."""
+    state = {
+        name: (value.half() if value.is_floating_point() else value).contiguous().clone()
+        for name, value in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    with atomic_path(path) as part:
+        save_file(state, part, {"settings": json.dumps(net.settings.to_dict())})
+    with atomic_path(path.with_suffix(".json")) as part:
+        part.write_text(json.dumps(card, indent=1) + "\n")

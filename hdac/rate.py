@@ -1,0 +1,63 @@
+"""Which settings of a layered codec hit a target rate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from data.clip import Clip
+from data.errors import InputError
+from hdac.codecs.hdac import Hdac
+from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.stripped import HevcStripped
+
+TOLERANCE, CLOSE = 0.05, 0.01
+FINEST_QP, COARSEST_QP = 10, 51
+
+
+def hit(codec: LayeredCodec, clip: Clip, kbps: float) -> tuple[LayeredCodec, bytes]:
+    """The codec with the settings whose stream of the clip is within TOLERANCE of `kbps`, and that stream.
+
+    QP is found by bisection; what its steps leave, the intra offset of a codec with a base layer makes up for. H-DAC is
+    searched by its base layer's size, which all but a few bytes are. Raises InputError, naming the nearest rate, where
+    there is no such setting.
+    """
+    if kbps <= 0:
+        raise InputError(f"a rate of {kbps} kbit/s cannot be hit")
+    streams: dict[LayeredCodec, bytes] = {}
+
+    def rate(candidate: LayeredCodec) -> float:
+        proxy = _proxy(candidate)
+        if proxy not in streams:
+            streams[proxy] = proxy.encode(clip)
+        return len(streams[proxy]) * 8 / float(clip.seconds) / 1000
+
+    finest = max(FINEST_QP, codec.i_offset) if isinstance(codec, Hdac) and codec.reference_qp is None else FINEST_QP
+    low, high = finest, COARSEST_QP  # a finer QP never takes fewer bytes, but for noise
+    while low < high:
+        middle = (low + high) // 2
+        if rate(codec.with_quantiser(middle)) > kbps:
+            low = middle + 1
+        else:
+            high = middle
+    candidates = [codec.with_quantiser(qp) for qp in (low - 1, low) if finest <= qp <= COARSEST_QP]
+    nearest = min(candidates, key=lambda candidate: abs(rate(candidate) - kbps))
+    for candidate in candidates:
+        if isinstance(candidate, (Hdac, HevcStripped)):
+            for offset in range(max(0, candidate.i_offset - 6), min(candidate.qp, candidate.i_offset + 7)):
+                if abs(rate(nearest) - kbps) <= CLOSE * kbps:
+                    break
+                nearest = min(nearest, replace(candidate, i_offset=offset), key=lambda one: abs(rate(one) - kbps))
+    stream: bytes = nearest.encode(clip)
+    reached = len(stream) * 8 / float(clip.seconds) / 1000
+    if abs(reached - kbps) > TOLERANCE * kbps:
+        raise InputError(f"no setting of {codec.name} is within 5 % of {kbps:g} kbit/s here; nearest: {reached:.2f}")
+    return nearest, stream
+
+
+def _proxy(codec: LayeredCodec) -> LayeredCodec:
+    """What has the same rate and is quick to encode."""
+    if not isinstance(codec, Hdac) or codec.reference_qp is not None or codec.send_keypoints:
+        return codec
+    return HevcStripped(
+        qp=codec.qp, preset=codec.preset, lean=codec.lean, i_offset=codec.i_offset, intra_period=codec.intra_period
+    )

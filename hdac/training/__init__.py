@@ -1,0 +1,1 @@
+"""Training of the animation codecs: pre-encoded clips, losses, one script."""

@@ -1,0 +1,105 @@
+"""`hdac train` (or `python -m hdac.training`, as torchrun wants it): prepare clips, train, export weights.
+
+    hdac train prepare clips/ --out cache
+    hdac train run cache --out runs/mine --minutes 60            run it again: it goes on where it was
+    hdac train export runs/mine --out weights/mine.safetensors   HDAC_WEIGHTS=weights hdac encode --network mine ..
+    torchrun --nproc-per-node 4 -m hdac.training run cache --out runs/mine --batch 24
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from data.cli import run as run_command
+from data.errors import InputError
+from hdac.training import cache
+
+# torch and the networks are imported where they are needed: --help answers at once
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    args = parser().parse_args(argv)
+    return run_command(lambda: args.command(args))
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    paths = [clip for folder in args.clips for clip in cache.find_clips(folder)]
+    cache.prepare(paths, args.out, args.jobs)
+    clips = cache.load(args.out)
+    print(f"{args.out}: {len(clips)} clips of {len({clip.identity for clip in clips})} people")
+
+
+def _run(args: argparse.Namespace) -> None:
+    import torch
+
+    from hdac.training.train import TrainSettings, run
+
+    given = {field.name: getattr(args, field.name) for field in fields(TrainSettings) if getattr(args, field.name) is not None}
+    saved = args.out / "settings.json"
+    if saved.exists():
+        earlier = json.loads(saved.read_text())
+        changed = [name for name, value in given.items() if earlier.get(name) != value]
+        if changed:
+            raise InputError(f"{args.out} holds a run with another {', '.join(changed)}; choose another --out")
+        given = {**earlier, "betas": tuple(earlier["betas"])}
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    run(args.cache, args.out, TrainSettings(**given), args.minutes, args.every, args.save_minutes, args.start_from)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from hdac.training.export import export
+
+    if args.out.exists() and not args.force:
+        raise InputError(f"{args.out} exists; -f overwrites it")
+    card = export(args.run, args.out, args.data, args.machine)
+    print(f"{args.out}: step {card['steps']}, {args.out.stat().st_size / 1e6:.1f} MB, id {card['id']}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of `hdac train`."""
+    from hdac.training.train import TrainSettings
+
+    parser = argparse.ArgumentParser(prog="hdac train", description="Train the networks of DAC and H-DAC.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    preparing = commands.add_parser("prepare", help="code the training clips once, as the codec does")
+    preparing.add_argument("clips", type=Path, nargs="+", help="clips of 256x256, or folders of them (python -m data.prepare)")
+    preparing.add_argument("--out", type=Path, required=True, help="the cache")
+    preparing.add_argument("--jobs", type=int, default=1, help="processes")
+    preparing.set_defaults(command=_prepare)
+
+    running = commands.add_parser("run", help="train, or go on with a run that was stopped")
+    running.add_argument("cache", type=Path, help="what `prepare` made")
+    running.add_argument("--out", type=Path, required=True, help="folder of the run")
+    running.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
+    running.add_argument("--every", type=int, default=1000, help="steps between two validations")
+    running.add_argument("--save-minutes", type=float, default=5, help="minutes between two checkpoints")
+    running.add_argument("--start-from", type=Path, help="weights to begin with: last.pt of a run, or .safetensors")
+    running.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
+    for field in fields(TrainSettings):
+        default = None if field.default is MISSING else field.default
+        option = "--" + field.name.replace("_", "-")
+        if isinstance(default, tuple):
+            running.add_argument(option, type=float, nargs=len(default), help=f"default {default}")
+        else:
+            running.add_argument(option, type=type(default), help=f"default {default!r}")
+    running.set_defaults(command=_run)
+
+    exporting = commands.add_parser("export", help="averaged weights of a run as fp16 safetensors, with a model card")
+    exporting.add_argument("run", type=Path, help="folder of the run")
+    exporting.add_argument("--out", type=Path, required=True, help="NAME.safetensors")
+    exporting.add_argument("--data", default="", help="for the model card: what it was trained on")
+    exporting.add_argument("--machine", default="", help="for the model card: on what")
+    exporting.add_argument("-f", "--force", action="store_true", help="overwrite")
+    exporting.set_defaults(command=_export)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

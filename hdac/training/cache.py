@@ -1,0 +1,193 @@
+"""Clips as a training run reads them: source, and what the codec's own encoder makes of it, decoded, at several settings.
+
+    hdac train prepare FOLDER --out CACHE
+
+Every clip (256x256; `python -m data.prepare` cuts them) becomes a folder:
+
+    meta.json     identity, fps, and per variant its QP, intra offset and the index of each frame's intra picture
+    source.npy    uint8 (n, H*W*3/2)   every `STRIDE`-th frame, planes as `Clip.yuv_bytes` orders them
+    base_V.npy    uint8 (n, H*W*3/2)   the same frames of the decoded base layer of variant V
+    intra_V.npy   uint8 (m, H*W*3/2)   its intra pictures: the references of the animation
+
+Quantisers are drawn per clip from its name, so a cache is the same whenever and in whichever order it is made. Clips that
+are done are not coded again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from baselines.conventional import X265
+from data.clip import Clip
+from data.errors import InputError
+from data.io import VIDEO_SUFFIXES, read_clip
+
+STRIDE = 3
+"""Neighbouring frames of a talking head teach little that is new."""
+MAX_FRAMES = 129
+"""Of one clip, from its beginning."""
+QP_BANDS = ((47, 51), (42, 47), (35, 42))
+"""One variant from each: coarse, as for the lowest rates, to fine."""
+I_OFFSETS = (6, 12, 18)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One coded version of a clip."""
+
+    qp: int
+    """Of the P pictures."""
+    i_offset: int
+    """QP steps by which intra pictures are finer."""
+    intra_period: int
+
+    @property
+    def intra_qp(self) -> int:
+        return self.qp - self.i_offset
+
+
+def variants(name: str) -> list[Variant]:
+    """The settings for the clip of that name: one of each band, two with one intra picture and one with an intra every 32."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return [
+        Variant(int(rng.integers(low, high + 1)), int(rng.choice(I_OFFSETS)), period)
+        for (low, high), period in zip(QP_BANDS, rng.permutation([0, 0, 32]).tolist(), strict=True)
+    ]
+
+
+def prepare(paths: Iterable[Path], out: Path, jobs: int = 1) -> None:
+    """Codes the clips that are not in the cache yet; shows progress. Raises InputError for a clip that is not 256x256."""
+    paths = list(paths)
+    names = [clip_name(path) for path in paths]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"several clips have the same name: {', '.join(sorted(twice)[:5])}")
+    out.mkdir(parents=True, exist_ok=True)
+    todo = [path for path in paths if not (out / clip_name(path) / "meta.json").exists()]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        list(tqdm(pool.map(partial(prepare_clip, out=out), todo), total=len(todo), desc="coding", unit="clip"))
+
+
+def prepare_clip(path: Path, out: Path) -> None:
+    """Codes one clip; its folder appears when it is whole."""
+    clip = read_clip(path, frames=MAX_FRAMES)
+    if (clip.width, clip.height) != (256, 256):
+        size = f"{clip.width}x{clip.height}"
+        raise InputError(f"{path} is {size}, training takes 256x256: python -m data.prepare cuts face crops")
+    name = clip_name(path)
+    part = out / f".{name}.{os.getpid()}"
+    part.mkdir()
+    np.save(part / "source.npy", _planes(clip)[::STRIDE])
+    described = []
+    for v, variant in enumerate(variants(name)):
+        codec = X265(qp=variant.qp, i_offset=variant.i_offset, intra_period=variant.intra_period)
+        decoded = _planes(codec.decode(codec.encode(clip)))
+        period = variant.intra_period or clip.n_frames
+        np.save(part / f"base_{v}.npy", decoded[::STRIDE])
+        np.save(part / f"intra_{v}.npy", decoded[::period])
+        described.append({**asdict(variant), "intra_index": [t // period for t in range(0, clip.n_frames, STRIDE)]})
+    meta = {"identity": identity(path), "fps": str(clip.fps), "variants": described}
+    (part / "meta.json").write_text(json.dumps(meta))
+    shutil.rmtree(out / name, ignore_errors=True)
+    part.rename(out / name)
+
+
+def find_clips(path: Path) -> list[Path]:
+    """A clip, or all clips in a folder and the folders in it. Raises InputError where there are none."""
+    if path.is_file():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+    if not found:
+        raise InputError(f"{path}: no clips ({', '.join(VIDEO_SUFFIXES)})")
+    return found
+
+
+def clip_name(path: Path) -> str:
+    """Of a clip in the cache: in VoxCeleb, where every video has a 00001.mp4, with its folders ("id00012_abc_00001")."""
+    parts = path.parts
+    for i, part in enumerate(parts[:-1]):
+        if _is_voxceleb_id(part):
+            return "_".join((*parts[i:-1], path.stem))
+    return path.stem
+
+
+def _is_voxceleb_id(name: str) -> bool:
+    return name.startswith("id") and name[2:].isdigit()
+
+
+def _planes(clip: Clip) -> NDArray[np.uint8]:
+    return np.frombuffer(clip.yuv_bytes(), np.uint8).reshape(clip.n_frames, -1)
+
+
+def identity(path: Path) -> str:
+    """Who is in a clip: the `person_id` of a manifest.csv beside it, else the folder of VoxCeleb ("id00012"), else the part
+    of its name before the first underscore."""
+    manifest = path.parent / "manifest.csv"
+    if manifest.exists():
+        with manifest.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row.get("clip") == path.name and row.get("person_id"):
+                    return row["person_id"]
+    for folder in path.parents:
+        if _is_voxceleb_id(folder.name):
+            return folder.name
+    return path.stem.split("_")[0]
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class CachedClip:
+    """One clip of a cache; arrays are memory-mapped."""
+
+    name: str
+    identity: str
+    source: NDArray[np.uint8]
+    bases: list[NDArray[np.uint8]]
+    intras: list[NDArray[np.uint8]]
+    variants: list[dict[str, Any]]
+
+
+def load(folder: Path) -> list[CachedClip]:
+    """All clips of a cache. Raises InputError where there is none."""
+    clips = []
+    for meta_path in sorted(folder.glob("*/meta.json")):
+        meta = json.loads(meta_path.read_text())
+        here, count = meta_path.parent, range(len(meta["variants"]))
+        clips.append(
+            CachedClip(
+                here.name,
+                meta["identity"],
+                np.load(here / "source.npy", mmap_mode="r"),
+                [np.load(here / f"base_{v}.npy", mmap_mode="r") for v in count],
+                [np.load(here / f"intra_{v}.npy", mmap_mode="r") for v in count],
+                meta["variants"],
+            )
+        )
+    if not clips:
+        raise InputError(f"{folder} holds no prepared clips: hdac train prepare FOLDER --out {folder}")
+    return clips
+
+
+def split(clips: list[CachedClip], held_out: int) -> tuple[list[CachedClip], list[CachedClip]]:
+    """(training, validation): every `held_out`-th identity, in an order fixed by its name, is for validation only."""
+    people = sorted({clip.identity for clip in clips}, key=lambda name: (zlib.crc32(name.encode()), name))
+    validation = set(people[::held_out])
+    if len(validation) == len(people):
+        raise InputError(f"{len(people)} identities cannot be split into training and validation people")
+    return [c for c in clips if c.identity not in validation], [c for c in clips if c.identity in validation]

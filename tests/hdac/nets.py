@@ -1,0 +1,40 @@
+"""A tiny network with random weights, for tests of what goes around networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hdac.nets.hybrid import HybridNet, NetSettings
+from hdac.nets.keypoints import DetectorSettings
+from hdac.nets.motion import MotionSettings
+from hdac.network import save
+
+TINY = NetSettings(
+    "tiny",
+    DetectorSettings(n_keypoints=4, jacobians=False, width=4, max_width=16, depth=2),
+    MotionSettings(width=4, max_width=16, depth=2, base=True),
+    colour="packed",
+    widths=(8, 8, 8),
+    n_blocks=1,
+    n_outer_blocks=(0, 0),
+    kernel=3,
+    skips=True,
+    normalise=False,
+    strided=True,
+    conditioned=True,
+    fusion="gated",
+)
+
+
+def tiny_net(seed: int = 1, correction: float = 0.02) -> HybridNet:
+    """correction: how much its last layer, which is zero before training, is away from zero."""
+    torch.manual_seed(seed)
+    net = HybridNet(TINY)
+    torch.nn.init.normal_(net.last.weight, std=correction)
+    return net.eval()
+
+
+def save_tiny(folder: Path, name: str = "tiny", seed: int = 1) -> None:
+    save(tiny_net(seed), folder / f"{name}.safetensors", {"note": "random numbers"})

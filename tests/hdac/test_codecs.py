@@ -1,0 +1,259 @@
+"""The layered codecs around a tiny network: bytes out, the encoder's own frames back, in a fresh process, or an error."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.conventional import X265
+from data.clip import Clip
+from data.errors import BitstreamError, CodecUnavailable, InputError, WeightsMismatch
+from hdac import network, systems, weights
+from hdac.codecs import hdac
+from hdac.codecs.dac import Dac
+from hdac.codecs.hdac import Hdac
+from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.stripped import HevcStripped
+from hdac.container import Reader, Writer
+from hdac.decoder import decode_tolerant, frames
+from tests.clips import moving_clip, psnr_y
+from tests.hdac.nets import save_tiny, tiny_net
+
+
+@pytest.fixture(autouse=True)
+def _tiny_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
+    save_tiny(tmp_path)
+
+
+HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast")
+CODECS: list[LayeredCodec] = [
+    HevcStripped(qp=40, preset="ultrafast"),
+    HYBRID,
+    replace(HYBRID, send_keypoints=True, intra_period=4),
+    replace(HYBRID, best_look=True),
+    replace(Hdac.paper(38, intra_period=4), preset="ultrafast", network="tiny", checksum_interval=5),
+    Dac(qp=40, network="tiny", refresh="never"),
+    Dac(qp=40, network="tiny", refresh="rd", intra_period=4),
+    Dac(qp=40, network="tiny", refresh="psnr", best_look=True),
+]
+by_label = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.label)
+
+
+@by_label
+@pytest.mark.parametrize(("n_frames", "width", "height"), [(7, 96, 96), (1, 96, 96), (3, 99, 81)])
+def test_streams_keep_size_count_and_rate_and_account_for_every_byte(
+    codec: LayeredCodec, n_frames: int, width: int, height: int
+) -> None:
+    clip = moving_clip(n_frames, width, height)
+    stream = codec.encode(clip)
+    decoded = systems.decode(stream)
+    assert decoded.y.shape == clip.y.shape and decoded.u.shape == clip.u.shape and decoded.fps == clip.fps
+    assert sum(systems.ledger(stream).totals.values()) == len(stream)
+    assert codec.encode(clip) == stream
+
+
+def test_the_stripped_stream_shows_the_pictures_of_x265_in_fewer_bytes() -> None:
+    clip = moving_clip(20, 128, 128)
+    codec = HevcStripped(qp=45)
+    whole, stripped = codec.x265.encode(clip), codec.encode(clip)
+    assert systems.decode(stripped).sha256() == codec.x265.decode(whole).sha256()
+    assert len(stripped) < len(whole) - 8 * 20
+
+
+@by_label
+def test_a_fresh_process_decodes_the_same_frames(codec: LayeredCodec, tmp_path: Path) -> None:
+    clip = moving_clip(5, 96, 96)
+    stream = codec.encode(clip)
+    (tmp_path / "s.hdac").write_bytes(stream)
+    program = "import sys; from hdac.systems import decode; print(decode(open(sys.argv[1], 'rb').read()).sha256())"
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "s.hdac")], capture_output=True, text=True, env=os.environ, check=True
+    )
+    assert found.stdout.strip() == systems.decode(stream).sha256()
+
+
+def test_hdac_is_never_worse_than_its_base_layer() -> None:
+    for seed in range(4):
+        save_tiny(weights.folders()[0], f"seed{seed}", seed)
+        codec = replace(HYBRID, network=f"seed{seed}")
+        clip = moving_clip(6, 96, 96)
+        base = codec.x265.decode(codec.x265.encode(clip))
+
+        def squared_error(shown: Clip, clip: Clip = clip) -> float:
+            planes = ((clip.y, shown.y), (clip.u, shown.u), (clip.v, shown.v))
+            return sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in planes)
+
+        assert squared_error(systems.decode(codec.encode(clip))) <= squared_error(base)
+
+
+def test_a_network_without_correction_leaves_the_base_layer_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    network.save(tiny_net(correction=0.0), weights.folders()[0] / "zero.safetensors", {})
+    monkeypatch.setattr(hdac._LeastError, "__call__", lambda *_: True)  # show what the network makes of it
+    codec, clip = replace(HYBRID, network="zero"), moving_clip(4, 96, 96)
+    assert systems.decode(codec.encode(clip)).sha256() == codec.x265.decode(codec.x265.encode(clip)).sha256()
+
+
+def test_a_decoder_shows_what_the_encoder_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    choose = hdac._LeastError.__call__
+
+    def watched(self, source, base, fused):  # type: ignore[no-untyped-def]
+        choice = choose(self, source, base, fused)
+        seen.append((fused if choice else base)[0])
+        return choice
+
+    monkeypatch.setattr(hdac._LeastError, "__call__", watched)
+    clip = moving_clip(8, 96, 96)
+    stream = replace(HYBRID, send_keypoints=True).encode(clip)
+    assert np.array_equal(np.stack(seen), systems.decode(stream).y)
+
+
+def test_frames_come_out_before_later_ones_have_arrived() -> None:
+    for codec in CODECS:
+        stream = replace(codec, checksum_interval=0).encode(moving_clip(6, 96, 96))
+        whole = systems.decode(stream)
+        sizes = systems.ledger(stream)
+        upto = sizes.header + int(sizes.frames[:3].sum())
+        arriving = frames(Reader(io.BytesIO(stream[:upto])))
+        for t in range(3):
+            assert np.array_equal(next(arriving)[0], whole.y[t])
+
+
+def test_dac_returns_to_a_reference_that_it_has() -> None:
+    network.save(tiny_net(correction=0.0), weights.folders()[0] / "zero.safetensors", {})
+    a, b = moving_clip(1, 96, 96), moving_clip(1, 96, 96, seed=9)
+    planes = [np.concatenate([getattr(a, p)] * 3 + [getattr(b, p)] * 3 + [getattr(a, p)] * 3) for p in "yuv"]
+    clip = Clip(*planes, a.fps)
+    codec = Dac(qp=35, network="zero", refresh="rd")
+    stream = codec.encode(clip)
+    references = systems.ledger(stream).layers["reference"]
+    assert [int(size) for size in references[[0, 3, 6]] > 1] == [1, 1, 0] and references[6] == 1, references
+    assert psnr_y(clip, systems.decode(stream)) > 20
+
+
+def test_more_refreshes_for_a_higher_threshold() -> None:
+    clip = moving_clip(8, 96, 96)
+    sizes = [len(Dac(qp=40, network="tiny", refresh="psnr", threshold_db=db).encode(clip)) for db in (5.0, 60.0)]
+    assert sizes[0] < sizes[1]
+
+
+@by_label
+def test_damage_is_an_error_and_nothing_else(codec: LayeredCodec) -> None:
+    stream = codec.encode(moving_clip(4, 96, 96))
+    rng = random.Random(3)
+    for cut in [*range(0, len(stream), max(1, len(stream) // 60)), len(stream) - 1]:
+        with pytest.raises(BitstreamError):
+            systems.decode(stream[:cut])
+    for _ in range(60):
+        damaged = bytearray(stream)
+        damaged[rng.randrange(len(stream))] ^= rng.randrange(1, 256)
+        with pytest.raises(BitstreamError):
+            systems.decode(bytes(damaged))
+
+
+def test_tolerant_decoding_gives_the_frames_in_front_of_the_damage() -> None:
+    clip = moving_clip(6, 96, 96)
+    stream = replace(HYBRID, checksum_interval=2).encode(clip)
+    whole = systems.decode(stream)
+    sizes = systems.ledger(stream)
+    cut = sizes.header + int(sizes.frames[:4].sum()) + 1
+    shown, error = decode_tolerant(io.BytesIO(stream[:cut]))
+    assert shown.n_frames == 4 and np.array_equal(shown.y, whole.y[:4]) and isinstance(error, BitstreamError)
+    assert decode_tolerant(io.BytesIO(stream))[1] is None
+
+
+def test_other_weights_are_refused_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = HYBRID.encode(moving_clip(2, 96, 96))
+    other = tmp_path / "other"
+    other.mkdir()
+    save_tiny(other, seed=2)
+    monkeypatch.setenv("HDAC_WEIGHTS", str(other))
+    with pytest.raises(WeightsMismatch, match="made with the weights"):
+        systems.decode(stream)
+
+
+def test_missing_weights_are_named() -> None:
+    with pytest.raises(CodecUnavailable, match="nothere.safetensors"):
+        replace(HYBRID, network="nothere").encode(moving_clip(2, 96, 96))
+
+
+def test_a_file_that_holds_no_network_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(b"not at all")
+    with pytest.raises(InputError, match="broken.safetensors"):
+        replace(HYBRID, network="broken").encode(moving_clip(2, 96, 96))
+
+
+@pytest.mark.parametrize("make", [lambda: Hdac(qp=5, i_offset=12), lambda: Dac(qp=60), lambda: Dac(qp=40, refresh="maybe")])
+def test_impossible_settings_are_refused(make) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError):
+        make()
+
+
+def test_the_base_layer_is_x265_as_the_anchor_has_it() -> None:
+    assert HYBRID.x265 == X265(qp=40, i_offset=12, preset="ultrafast")
+
+
+def test_another_machine_may_round_a_pixel_otherwise_but_does_not_drift(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, played by weights that are off by 1e-6 under the same number."""
+    hybrid = replace(HYBRID, send_keypoints=True, intra_period=8, always_fused=True)
+    for codec in (hybrid, Dac(qp=40, network="tiny", refresh="never")):
+        stream = codec.encode(moving_clip(16, 96, 96))
+        here = systems.decode(stream)
+        by_id = network.by_id
+
+        def elsewhere(wanted: bytes, by_id=by_id) -> network.Network:  # type: ignore[no-untyped-def]
+            net = copy.deepcopy(by_id(wanted).net)
+            with torch.no_grad():
+                for parameter in net.parameters():
+                    parameter.mul_(1 + 1e-6)
+            return network.Network(net, wanted, "elsewhere")
+
+        monkeypatch.setattr(network, "by_id", elsewhere)
+        there = systems.decode(stream)
+        monkeypatch.undo()
+        monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
+        for plane in "yuv":
+            difference = np.abs(getattr(here, plane).astype(int) - getattr(there, plane))
+            assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+
+
+def test_layers_that_the_header_does_not_speak_of_are_refused() -> None:
+    stream = HYBRID.encode(moving_clip(3, 96, 96))
+    reader = Reader(io.BytesIO(stream))
+    units = [received.unit for received in reader.units()]
+    for change in ({"keypoints": b"k"}, {"reference": b"r"}, {"residual": b"x"}):
+        writer = Writer(reader.header)
+        parts = [writer.add(replace(unit, **change)) for unit in units]
+        with pytest.raises(BitstreamError, match="says nothing"):
+            systems.decode(writer.header + b"".join(parts) + writer.finish())
+
+
+def test_tolerant_decoding_shows_no_frame_that_no_checksum_vouches_for() -> None:
+    codec = HevcStripped(qp=30, preset="ultrafast", checksum_interval=2)
+    clip = moving_clip(8, 96, 96)
+    stream = codec.encode(clip)
+    whole, sizes = systems.decode(stream), systems.ledger(stream)
+    at = sizes.header + int(sizes.frames[:4].sum()) + 5  # in the fifth frame
+    for bit in range(8):
+        damaged = bytearray(stream)
+        damaged[at] ^= 1 << bit
+        shown, error = decode_tolerant(io.BytesIO(bytes(damaged)))
+        assert error is not None and shown.n_frames == 4 and np.array_equal(shown.y, whole.y[:4])
+
+
+def test_pictures_too_large_for_the_networks_are_refused() -> None:
+    with pytest.raises(InputError, match="2000x16"):
+        HYBRID.encode(moving_clip(1, 2000, 16))

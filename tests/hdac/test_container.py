@@ -1,0 +1,142 @@
+"""The container: what is written comes back, every byte is accounted for, damage is an error."""
+
+from __future__ import annotations
+
+import io
+import random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from baselines.stream import StreamHeader
+from data.clip import Colour
+from data.errors import BitstreamError, InputError, TruncatedBitstream, UnsupportedVersion
+from hdac.container import LayeredHeader, Reader, Unit, Writer, ledger
+
+STREAM = StreamHeader("hdac", 256, 256, Fraction(25), 3, Colour())
+HEADER = LayeredHeader(STREAM, 45, 33, weights_id=b"abcd")
+
+
+def written(header: LayeredHeader, units: list[Unit]) -> bytes:
+    writer = Writer(header)
+    return writer.header + b"".join(map(writer.add, units)) + writer.finish()
+
+
+def read(data: bytes) -> tuple[LayeredHeader, list[Unit]]:
+    reader = Reader(io.BytesIO(data))
+    return reader.header, [received.unit for received in reader.units()]
+
+
+layers = st.none() | st.binary(max_size=40)
+upper = {"keypoints": layers, "reference": layers, "fused": st.booleans()}
+units = st.builds(Unit, base=st.binary(max_size=80), plain=st.booleans(), residual=layers, **upper)
+units_without_base = st.builds(Unit, **{**upper, "keypoints": st.binary(max_size=40)})
+
+
+@given(st.lists(units, min_size=1, max_size=12), st.integers(0, 5))
+def test_units_come_back_and_the_ledger_sums_to_the_file(content: list[Unit], interval: int) -> None:
+    stream = StreamHeader("hdac", 256, 256, Fraction(30000, 1001), len(content), Colour("bt709", "full"))
+    header = LayeredHeader(stream, 51, 22, True, "base", True, False, 256, interval, b"wxyz")
+    data = written(header, content)
+    assert read(data) == (header, content)
+    spent = ledger(io.BytesIO(data))
+    assert sum(spent.totals.values()) == len(data)
+    assert int(spent.frames.sum()) + spent.header == len(data)
+
+
+@given(st.lists(units_without_base, min_size=1, max_size=8))
+def test_units_without_a_base_layer_come_back(content: list[Unit]) -> None:
+    stream = StreamHeader("dac", 64, 48, Fraction(25), len(content), Colour())
+    header = LayeredHeader(stream, reference_qp=40, reference_codec="bpg", keypoints_sent=True, weights_id=b"1234")
+    assert read(written(header, content)) == (header, content)
+
+
+def test_an_all_skip_frame_is_three_bytes() -> None:
+    writer = Writer(HEADER)
+    writer.add(Unit(base=b"intra", fused=True))
+    assert len(writer.add(Unit(base=b"\x12\x34", plain=True, fused=True))) == 3
+
+
+def test_a_frame_of_up_to_31_bytes_has_one_byte_around_it() -> None:
+    writer = Writer(HEADER)
+    writer.add(Unit(base=b"intra"))
+    assert len(writer.add(Unit(base=bytes(31), plain=True))) == 32
+
+
+class Dribble(io.RawIOBase):
+    """A pipe that hands out three bytes at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, size: int = -1) -> bytes:
+        part, self.data = self.data[: min(size, 3)], self.data[min(size, 3) :]
+        return part
+
+
+def test_a_unit_is_given_before_the_next_one_has_arrived() -> None:
+    writer = Writer(LayeredHeader(STREAM, 45, 33, checksum_interval=0, weights_id=b"abcd"))
+    first = writer.add(Unit(base=b"one"))
+    reader = Reader(Dribble(writer.header + first))  # type: ignore[arg-type]
+    arriving = reader.units()
+    assert next(arriving).unit.base == b"one"
+    with pytest.raises(TruncatedBitstream):
+        next(arriving)
+
+
+def test_every_truncation_is_an_error() -> None:
+    content = [Unit(base=b"intra", reference=b"r"), Unit(base=b"abc", keypoints=b"kp"), Unit(base=b"", fused=True)]
+    data = written(HEADER, content)
+    for size in range(len(data)):
+        with pytest.raises(BitstreamError):
+            read(data[:size])
+
+
+def test_any_changed_byte_is_an_error_with_a_checksum() -> None:
+    rng = random.Random(5)
+    content = [Unit(base=rng.randbytes(60)), Unit(base=rng.randbytes(9), fused=True), Unit(base=b"x", keypoints=b"ab")]
+    data = written(HEADER, content)
+    for _ in range(500):
+        damaged = bytearray(data)
+        damaged[rng.randrange(len(data))] ^= rng.randrange(1, 256)
+        with pytest.raises(BitstreamError):
+            read(bytes(damaged))
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=120))
+def test_any_bytes_are_units_or_an_error(data: bytes) -> None:
+    for prefix in (b"", HEADER.pack()):
+        try:
+            read(prefix + data)
+        except BitstreamError:
+            pass
+
+
+def test_what_follows_the_last_frame_is_refused() -> None:
+    with pytest.raises(BitstreamError, match="behind the last of 3"):
+        read(written(HEADER, [Unit(base=b"x")] * 3) + b"\0")
+
+
+def test_other_versions_are_refused() -> None:
+    data = bytearray(HEADER.pack())
+    data[len(STREAM.pack())] = 2
+    with pytest.raises(UnsupportedVersion, match="version 2"):
+        Reader(io.BytesIO(bytes(data)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base_qp": 70}, "base_qp=70"),
+        ({"keypoint_step": 100}, "100"),
+        ({"checksum_interval": 256}, "256"),
+        ({"weights_id": b""}, "weights id"),
+        ({"reference_codec": "jpeg"}, "jpeg"),
+    ],
+)
+def test_values_that_do_not_fit_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LayeredHeader(**{"stream": STREAM, "weights_id": b"abcd", **change})  # type: ignore[arg-type]
