@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from data.clip import Plane
 from hdac.codecs.base_layer import Planes
+from hdac.nets.flow import optical_flow
 from hdac.nets.hybrid import Reference, condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.picture import pack, unpack
@@ -63,7 +65,10 @@ class Animator:
         else:
             assert packed is not None
             target = self.net.detect(packed)
-        out = self.net(self.reference, target, packed, self.condition)
+        flow = None
+        if packed is not None and self.net.settings.motion.flow:
+            flow = torch.from_numpy(optical_flow(_luma(packed), _luma(self.reference.picture)))[None]
+        out = self.net(self.reference, target, packed, self.condition, flow=flow)
         y, u, v = unpack(out.picture, height, width)
         return y[0], u[0], v[0]
 
@@ -75,6 +80,12 @@ class Animator:
         u, v = (_padded(plane, height // 2, width // 2) for plane in planes[1:])
         flat = np.concatenate((y.ravel(), u.ravel(), v.ravel()))
         return pack(torch.from_numpy(flat)[None], height, width).contiguous(memory_format=torch.channels_last)
+
+
+def _luma(packed: Tensor) -> Plane:
+    """The luma samples of a packed picture (1, 6, H/2, W/2)."""
+    samples: Plane = (F.pixel_shuffle(packed[0, :4], 2)[0] * 255).round().to(torch.uint8).numpy()
+    return samples
 
 
 def _padded(plane: Plane, height: int, width: int) -> Plane:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from hdac.nets.fusion import FUSIONS
 from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints
-from hdac.nets.layers import AntiAlias, DownBlock, ResBlock, SameBlock, UpBlock, conv, warp
+from hdac.nets.layers import AntiAlias, DownBlock, ResBlock, SameBlock, UpBlock, conv, warp, warp_packed
 from hdac.nets.motion import DenseMotion, Motion, MotionSettings
 from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
 
@@ -96,7 +96,7 @@ PAPER = NetSettings("paper")
 LITE = NetSettings(
     "lite",
     DetectorSettings(jacobians=False, width=16, max_width=256, depth=4),
-    MotionSettings(width=16, max_width=256, depth=4, base=True),
+    MotionSettings(width=16, max_width=256, depth=4, base=True, flow=True),
     colour="packed",
     widths=(32, 64, 96),
     n_blocks=4,
@@ -228,6 +228,7 @@ class HybridNet(nn.Module):
         base: Tensor | None,
         condition: Tensor,
         window: Window | None = None,
+        flow: Tensor | None = None,
     ) -> Output:
         """The target picture.
 
@@ -236,13 +237,14 @@ class HybridNet(nn.Module):
                    none.
         condition: (B, 4), see `condition`.
         window:    what to compute, or None: all.
+        flow:      (B, H/2, W/2, 2) from the base layer to the reference (`hdac.nets.flow`), or None; ignored like `base`.
         """
         there = condition[:, :1, None, None]
         seen_base = None if base is None else self._seen(base) * there
         small_base = None if seen_base is None else self._small(seen_base)
-        motion: Motion = self.motion(reference.small, reference.keypoints, target, small_base, condition[:, 0])
+        motion: Motion = self.motion(reference.small, reference.keypoints, target, small_base, condition[:, 0], flow)
         animated = [self._animate(feature, motion) for feature in reference.features]
-        warped = whole = warp(reference.picture, motion.deformation)
+        warped = whole = warp_packed(reference.picture, motion.deformation)
         if window is not None:
             height = whole.shape[-2]
             animated = [window.of(feature, height) for feature in animated]

@@ -141,6 +141,21 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
+def resize_field(field: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, h, w, n) to (B, *size, n), bilinearly, corner pixels on corner pixels."""
+    if field.shape[1:3] == size:
+        return field
+    resized = F.interpolate(field.permute(0, 3, 1, 2), size=tuple(size), mode="bilinear", align_corners=True)
+    return resized.permute(0, 2, 3, 1)
+
+
+def warp_packed(packed: Tensor, deformation: Tensor) -> Tensor:
+    """`warp` of a packed 4:2:0 picture, luma at its full size: its four channels one by one would be interpolated between
+    samples that are not neighbours."""
+    luma = warp(F.pixel_shuffle(packed[:, :4], 2), deformation)
+    return torch.cat((F.pixel_unshuffle(luma, 2), warp(packed[:, 4:], deformation)), dim=1)
+
+
 def warp(feature: Tensor, deformation: Tensor) -> Tensor:
     """Backward warping by a dense motion field.
 
@@ -148,10 +163,7 @@ def warp(feature: Tensor, deformation: Tensor) -> Tensor:
     deformation: (B, h', w', 2) sampling grid, (x, y); -1 and 1 are the centres of the corner pixels. Scaled to (h, w)
                  bilinearly where it has another size. Outside the picture its edge is held.
     """
-    h, w = feature.shape[-2:]
-    if deformation.shape[1:3] != (h, w):
-        field = deformation.permute(0, 3, 1, 2)
-        deformation = F.interpolate(field, size=(h, w), mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+    deformation = resize_field(deformation, feature.shape[-2:])
     # in float32 whatever autocast says: a bfloat16 grid is a pixel wide
     warped = F.grid_sample(
         feature.float(), deformation.float(), mode="bilinear", padding_mode="border", align_corners=True

@@ -3,10 +3,11 @@
     per keypoint: heat map difference, reference warped by its motion   \\
     background:   zero motion, the reference itself                      > hourglass -> softmax masks of K + 1 motions
     decoded base layer, where there is one (ours)                       /            -> occlusion map
-                                                                                     -> refinement of the field (ours)
+    reference warped by optical flow to the base layer (ours)          /             -> refinement of the field (ours)
 
 The published network sees the target only through its keypoints. A hybrid decoder has a picture of the target, too, poor
-as it is: with `base` the network sees it, and may bend the field where the K motions leave it wrong.
+as it is: with `base` the network sees it, and may bend the field where the K motions leave it wrong; with `flow` a field
+found on it (`hdac.nets.flow`) is one more candidate.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.errors import InputError
 from hdac.nets.keypoints import Keypoints
-from hdac.nets.layers import Hourglass, coordinate_grid, warp
+from hdac.nets.layers import Hourglass, coordinate_grid, resize_field, warp
 
 VARIANCE = 0.01  # FOMM, vox-256: of the Gaussian that stands for a keypoint
 REFINEMENT = 0.25  # chosen: largest refinement of the field, an eighth of the picture
+FLOW_FIRST = 3.0  # chosen: before training the flow has e^3 times the weight of another candidate
 
 
 class Motion(NamedTuple):
@@ -41,6 +44,12 @@ class MotionSettings:
     depth: int = 5
     base: bool = False
     """Whether it sees the decoded base layer and refines the field."""
+    flow: bool = False
+    """Whether optical flow from the base layer is a candidate, beside the keypoints' motions and the background."""
+
+    def __post_init__(self) -> None:
+        if self.flow and not self.base:
+            raise InputError("optical flow is found on the base layer: flow needs base")
 
 
 class DenseMotion(nn.Module):
@@ -49,9 +58,12 @@ class DenseMotion(nn.Module):
     def __init__(self, settings: MotionSettings, n_keypoints: int, n_in: int) -> None:
         super().__init__()
         self.settings = settings
-        n_seen = (n_keypoints + 1) * (n_in + 1) + (n_in + 1 if settings.base else 0)
+        n_seen = (n_keypoints + 1) * (n_in + 1) + (n_in + 1 if settings.base else 0) + (n_in if settings.flow else 0)
         self.hourglass = Hourglass(n_seen, settings.width, settings.max_width, settings.depth)
-        self.masks = nn.Conv2d(self.hourglass.n_out, n_keypoints + 1, 7, padding=3)
+        self.masks = nn.Conv2d(self.hourglass.n_out, n_keypoints + 1 + settings.flow, 7, padding=3)
+        if settings.flow:
+            assert self.masks.bias is not None
+            self.masks.bias.data[-1] += FLOW_FIRST
         self.occlusion = nn.Conv2d(self.hourglass.n_out, 1, 7, padding=3)
         self.refinement = nn.Conv2d(self.hourglass.n_out, 2, 7, padding=3) if settings.base else None
         if self.refinement is not None:
@@ -65,9 +77,11 @@ class DenseMotion(nn.Module):
         kp_target: Keypoints,
         base: Tensor | None = None,
         there: Tensor | None = None,
+        flow: Tensor | None = None,
     ) -> Motion:
         """reference: (B, n_in, h, w). base: likewise, zero where there is none, or None: nowhere. there: (B,), 1 where there
-        is a base layer; None: everywhere."""
+        is a base layer; None: everywhere. flow: (B, h', w', 2), offsets from the base layer to the reference, in the units of
+        sampling grids; the field is then of that size. None: there is none."""
         b, c, h, w = reference.shape
         grid = coordinate_grid(h, w, reference)
         motions = sparse_motions(grid, kp_reference, kp_target)
@@ -81,11 +95,27 @@ class DenseMotion(nn.Module):
             if there is not None:
                 known = known * there[:, None, None, None]
             seen = torch.cat((seen, torch.zeros_like(reference) if base is None else base, known), dim=1)
+        if self.settings.flow:
+            followed = torch.zeros_like(reference)
+            if flow is not None:
+                small = F.interpolate(flow.permute(0, 3, 1, 2), size=(h, w), mode="area").permute(0, 2, 3, 1)
+                followed = warp(reference, grid + small)
+            seen = torch.cat((seen, followed if there is None else followed * there[:, None, None, None]), dim=1)
         features = self.hourglass(seen)
-        masks = torch.softmax(self.masks(features).float(), dim=1)
-        deformation = (masks[..., None] * motions).sum(1)  # no einsum: autocast would round it to bfloat16
+        scores = self.masks(features).float()
+        if self.settings.flow and flow is None:
+            scores = scores[:, :-1]
+        elif self.settings.flow and there is not None:
+            absent = (there < 0.5)[:, None, None, None]
+            scores = torch.cat((scores[:, :-1], scores[:, -1:].masked_fill(absent, -torch.inf)), dim=1)
+        masks = torch.softmax(scores, dim=1)
+        deformation = (masks[:, :k, ..., None] * motions).sum(1)  # no einsum: autocast would round it to bfloat16
         if self.refinement is not None:
             deformation = deformation + REFINEMENT * torch.tanh(self.refinement(features).float()).permute(0, 2, 3, 1)
+        if self.settings.flow and flow is not None:
+            fine = flow.shape[1:3]
+            trusted = resize_field(masks[:, k, ..., None], fine)
+            deformation = resize_field(deformation, fine) + trusted * (coordinate_grid(*fine, flow) + flow)
         return Motion(deformation, torch.sigmoid(self.occlusion(features)))
 
 

@@ -7,7 +7,7 @@ Every clip (256x256; `python -m data.prepare` cuts them) becomes a folder:
     meta.json     identity, fps, and per variant its QP, intra offset and the index of each frame's intra picture
     source.npy    uint8 (n, H*W*3/2)   every `STRIDE`-th frame, planes as `Clip.yuv_bytes` orders them
     base_V.npy    uint8 (n, H*W*3/2)   the same frames of the decoded base layer of variant V
-    intra_V.npy   uint8 (m, H*W*3/2)   its intra pictures: the references of the animation
+    intra_V.npy   uint8 (m, H*W*3/2)   the references of the animation: its intra pictures, or BPG pictures of the same frames
 
 Quantisers are drawn per clip from its name, so a cache is the same whenever and in whichever order it is made. Clips that
 are done are not coded again.
@@ -36,6 +36,7 @@ from baselines.conventional import X265
 from data.clip import Clip
 from data.errors import InputError
 from data.io import VIDEO_SUFFIXES, read_clip
+from hdac.codecs import reference
 
 STRIDE = 3
 """Neighbouring frames of a talking head teach little that is new."""
@@ -44,6 +45,9 @@ MAX_FRAMES = 129
 QP_BANDS = ((47, 51), (42, 47), (35, 42))
 """One variant from each: coarse, as for the lowest rates, to fine."""
 I_OFFSETS = (6, 12, 18)
+SEPARATE_BASE_QPS, SEPARATE_REFERENCE_QPS = (46, 51), (26, 42)
+"""Of a variant as in the paper: the intra picture of the base layer is as coarse as the rest of it, the reference a BPG
+picture."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,26 @@ class Variant:
     i_offset: int
     """QP steps by which intra pictures are finer."""
     intra_period: int
+    bpg_qp: int | None = None
+    """Of references that are pictures of their own; None: the intra pictures of the base layer are the references."""
 
     @property
-    def intra_qp(self) -> int:
-        return self.qp - self.i_offset
+    def reference_qp(self) -> int:
+        return self.qp - self.i_offset if self.bpg_qp is None else self.bpg_qp
 
 
 def variants(name: str) -> list[Variant]:
-    """The settings for the clip of that name: one of each band, two with one intra picture and one with an intra every 32."""
+    """The settings for the clip of that name: one of each band, two with one intra picture and one with an intra every 32;
+    and one with separate references."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    return [
+    shared = [
         Variant(int(rng.integers(low, high + 1)), int(rng.choice(I_OFFSETS)), period)
         for (low, high), period in zip(QP_BANDS, rng.permutation([0, 0, 32]).tolist(), strict=True)
     ]
+    (low, high), (finest, coarsest) = SEPARATE_BASE_QPS, SEPARATE_REFERENCE_QPS
+    period = int(rng.choice([0, 32]))
+    separate = Variant(int(rng.integers(low, high + 1)), 0, period, int(rng.integers(finest, coarsest + 1)))
+    return [*shared, separate]
 
 
 def prepare(paths: Iterable[Path], out: Path, jobs: int = 1) -> None:
@@ -98,12 +109,22 @@ def prepare_clip(path: Path, out: Path) -> None:
         decoded = _planes(codec.decode(codec.encode(clip)))
         period = variant.intra_period or clip.n_frames
         np.save(part / f"base_{v}.npy", decoded[::STRIDE])
-        np.save(part / f"intra_{v}.npy", decoded[::period])
-        described.append({**asdict(variant), "intra_index": [t // period for t in range(0, clip.n_frames, STRIDE)]})
+        intras = decoded[::period]
+        if variant.bpg_qp is not None:
+            intras = np.stack([_bpg(clip, t, variant.bpg_qp) for t in range(0, clip.n_frames, period)])
+        np.save(part / f"intra_{v}.npy", intras)
+        of_intra = [t // period for t in range(0, clip.n_frames, STRIDE)]
+        described.append({**asdict(variant), "reference_qp": variant.reference_qp, "intra_index": of_intra})
     meta = {"identity": identity(path), "fps": str(clip.fps), "variants": described}
     (part / "meta.json").write_text(json.dumps(meta))
     shutil.rmtree(out / name, ignore_errors=True)
     part.rename(out / name)
+
+
+def _bpg(clip: Clip, t: int, qp: int) -> NDArray[np.uint8]:
+    source = clip.y[t], clip.u[t], clip.v[t]
+    decoded = reference.decode(reference.encode(source, clip.colour, qp), clip.height, clip.width)
+    return np.concatenate([plane.ravel() for plane in decoded])
 
 
 def find_clips(path: Path) -> list[Path]:

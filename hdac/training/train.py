@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ from data.errors import HdacError, InputError
 from data.files import write_atomic
 from hdac.nets.backbones import DistilledVgg, PerceptualLpips, load_distilled_vgg, load_lpips_squeeze
 from hdac.nets.discriminator import Discriminator
+from hdac.nets.flow import optical_flow
 from hdac.nets.hybrid import SIZES, HybridNet, NetSettings, Window, condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.layers import channels_last
@@ -116,13 +118,14 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures packed (B, 6, H/2, W/2); QPs (B,)."""
+    """Pictures packed (B, 6, H/2, W/2); QPs (B,); flow (B, H/2, W/2, 2) from the base layer to the reference."""
 
     source: Tensor
     base: Tensor
     reference: Tensor
     base_qp: Tensor
     reference_qp: Tensor
+    flow: Tensor
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
@@ -146,19 +149,28 @@ def draw(clips: list[CachedClip], rng: np.random.Generator, size: int) -> Batch:
         source=_mirror(batch.source, mirrored),
         base=_mirror(batch.base, mirrored),
         reference=_mirror(batch.reference, mirrored),
+        flow=torch.where(mirrored[:, None, None, None], batch.flow.flip(2) * torch.tensor([-1.0, 1.0]), batch.flow),
     )
 
 
 def collect(picks: list[tuple[CachedClip, int, int]]) -> Batch:
     """The batch of these (clip, variant, index of a stored frame)."""
     chosen = [(clip, clip.variants[v], v, t) for clip, v, t in picks]
+    bases = [clip.bases[v][t] for clip, _, v, t in chosen]
+    references = [clip.intras[v][variant["intra_index"][t]] for clip, variant, v, t in chosen]
+    flows = [optical_flow(_luma(base), _luma(reference)) for base, reference in zip(bases, references, strict=True)]
     return Batch(
         _packed([clip.source[t] for clip, _, _, t in chosen]),
-        _packed([clip.bases[v][t] for clip, _, v, t in chosen]),
-        _packed([clip.intras[v][variant["intra_index"][t]] for clip, variant, v, t in chosen]),
+        _packed(bases),
+        _packed(references),
         torch.tensor([float(variant["qp"]) for _, variant, _, _ in chosen]),
-        torch.tensor([float(variant["qp"] - variant["i_offset"]) for _, variant, _, _ in chosen]),
+        torch.tensor([float(variant["reference_qp"]) for _, variant, _, _ in chosen]),
+        torch.from_numpy(np.stack(flows)),
     )
+
+
+def _luma(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return frame[: HEIGHT * WIDTH].reshape(HEIGHT, WIDTH)
 
 
 def _packed(frames: list[Any]) -> Tensor:
@@ -202,7 +214,7 @@ class Objective(nn.Module):
         known = torch.cat((known[:, :2] * with_base[:, None], known[:, 2:]), dim=1)
         height = batch.source.shape[-2]
         window = draw_window(generator, height, min(s.window // 2, height))
-        out = self.net(reference._replace(keypoints=at_rest), target, batch.base, known, window)
+        out = self.net(reference._replace(keypoints=at_rest), target, batch.base, known, window, batch.flow)
         wanted = window.of(batch.source, height)
         terms = {"psnr": -psnr_db(out.picture, wanted).mean(), "warp": -psnr_db(out.warped, batch.source).mean()}
         loss = terms["psnr"] + s.warp_weight * terms["warp"]
@@ -409,10 +421,10 @@ class Run:
                 at_rest = reference._replace(keypoints=quantised(reference.keypoints, self.settings.keypoint_step))
                 seen, sent = self.ema.detect(batch.base), quantised(self.ema.detect(batch.source), self.settings.keypoint_step)
                 known = condition(batch.base_qp, batch.reference_qp, none)
-                pictures["hdac"] = self.ema(reference, seen, batch.base, known).picture
-                pictures["hdac_sent"] = self.ema(at_rest, sent, batch.base, known).picture
+                pictures["hdac"] = self.ema(reference, seen, batch.base, known, flow=batch.flow).picture
+                pictures["hdac_sent"] = self.ema(at_rest, sent, batch.base, known, flow=batch.flow).picture
                 look = condition(batch.base_qp, batch.reference_qp, all_)
-                pictures["hdac_look"] = self.ema(reference, seen, batch.base, look).picture
+                pictures["hdac_look"] = self.ema(reference, seen, batch.base, look, flow=batch.flow).picture
                 pictures["dac"] = self.ema(at_rest, sent, None, condition(None, batch.reference_qp, none)).picture
                 pictures["dac_look"] = self.ema(at_rest, sent, None, condition(None, batch.reference_qp, all_)).picture
             for name, picture in pictures.items():

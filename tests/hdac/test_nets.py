@@ -174,7 +174,7 @@ def test_gated_fusion_without_training_is_the_base_layer_or_the_warped_reference
     of_reference = net.reference(reference)
     assert torch.equal(net(of_reference, net.detect(base), base, known()).picture, base)
     alone = net(of_reference, of_reference.keypoints, None, condition(None, torch.tensor([33.0]), torch.tensor([0.0])))
-    assert torch.allclose(alone.picture, reference, atol=1e-5)
+    assert torch.allclose(alone.picture, reference, atol=1e-4)
 
 
 def test_spatial_attention_is_that_of_compressai() -> None:
