@@ -15,6 +15,7 @@ from torch import Tensor
 from data.clip import Plane
 from hdac.codecs.base_layer import Planes
 from hdac.nets.flow import optical_flow
+from hdac.nets.folding import folded
 from hdac.nets.hybrid import Reference, condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.picture import pack, unpack
@@ -30,9 +31,9 @@ class Animator:
     """
 
     def __init__(self, network: Network, base_qp: int | None, reference_qp: int, best_look: bool) -> None:
-        self.net = network.net
         qp = None if base_qp is None else torch.tensor([float(base_qp)])
         self.condition = condition(qp, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
+        self.net = folded(network.net, self.condition)
         self.reference: Reference | None = None
 
     @torch.inference_mode()

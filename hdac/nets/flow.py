@@ -7,6 +7,8 @@ keypoints, and the network decides where to trust it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ def optical_flow(base: Plane, reference: Plane) -> NDArray[np.float32]:
     flow = np.zeros((height // 2, width // 2, 2), np.float32)
     if min(height, width) < MIN_SIDE:
         return flow
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # its stubs know no calc without a first guess
     search.setFinestScale(FINEST_SCALE)
     search.setPatchStride(4)
     search.setGradientDescentIterations(16)

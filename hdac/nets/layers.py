@@ -6,6 +6,7 @@ All convolutions keep the size; "down" halves and "up" doubles it. Tensors are f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -35,7 +36,7 @@ class SameBlock(nn.Sequential):
     """Convolution, norm, ReLU."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int = 3, normalise: bool = True) -> None:
-        super().__init__(conv(n_in, n_out, kernel), _norm(n_out, normalise), nn.ReLU())
+        super().__init__(conv(n_in, n_out, kernel), _norm(n_out, normalise), nn.ReLU(inplace=True))
 
 
 class DownBlock(nn.Sequential):
@@ -44,7 +45,7 @@ class DownBlock(nn.Sequential):
 
     def __init__(self, n_in: int, n_out: int, normalise: bool = True, strided: bool = False) -> None:
         last: list[nn.Module] = [] if strided else [nn.AvgPool2d(2)]
-        super().__init__(conv(n_in, n_out, stride=2 if strided else 1), _norm(n_out, normalise), nn.ReLU(), *last)
+        super().__init__(conv(n_in, n_out, stride=2 if strided else 1), _norm(n_out, normalise), nn.ReLU(inplace=True), *last)
 
 
 class UpBlock(nn.Module):
@@ -80,7 +81,7 @@ class ResBlock(nn.Module):
         if self.film is not None and condition is not None:
             scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
             h = h * (1 + scale) + shift
-        out: Tensor = x + self.conv2(F.relu(h))
+        out: Tensor = x + self.conv2(F.relu(h, inplace=True))
         return out
 
 
@@ -141,9 +142,9 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def resize_field(field: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_field(field: Tensor, size: Sequence[int]) -> Tensor:
     """(B, h, w, n) to (B, *size, n), bilinearly, corner pixels on corner pixels."""
-    if field.shape[1:3] == size:
+    if field.shape[1:3] == tuple(size):
         return field
     resized = F.interpolate(field.permute(0, 3, 1, 2), size=tuple(size), mode="bilinear", align_corners=True)
     return resized.permute(0, 2, 3, 1)
@@ -168,4 +169,5 @@ def warp(feature: Tensor, deformation: Tensor) -> Tensor:
     warped = F.grid_sample(
         feature.float(), deformation.float(), mode="bilinear", padding_mode="border", align_corners=True
     )
-    return warped.to(feature.dtype)
+    # sampling leaves channels apart; the convolutions that come next want them side by side
+    return warped.to(feature.dtype).contiguous(memory_format=torch.channels_last)

@@ -101,8 +101,7 @@ class DenseMotion(nn.Module):
                 small = F.interpolate(flow.permute(0, 3, 1, 2), size=(h, w), mode="area").permute(0, 2, 3, 1)
                 followed = warp(reference, grid + small)
             seen = torch.cat((seen, followed if there is None else followed * there[:, None, None, None]), dim=1)
-        features = self.hourglass(seen)
-        scores = self.masks(features).float()
+        scores, occlusion, refinement = self._heads(self.hourglass(seen))
         if self.settings.flow and flow is None:
             scores = scores[:, :-1]
         elif self.settings.flow and there is not None:
@@ -110,13 +109,31 @@ class DenseMotion(nn.Module):
             scores = torch.cat((scores[:, :-1], scores[:, -1:].masked_fill(absent, -torch.inf)), dim=1)
         masks = torch.softmax(scores, dim=1)
         deformation = (masks[:, :k, ..., None] * motions).sum(1)  # no einsum: autocast would round it to bfloat16
+        if not self.settings.flow or flow is None:
+            deformation = deformation + refinement
+        else:  # which is as fine as the flow: the coarse refinement serves where the flow is not trusted
+            (rows, columns), trust = flow.shape[1:3], masks[:, k, ..., None]
+            coarse = resize_field(deformation + (1 - trust) * refinement, (rows, columns))
+            trust = resize_field(trust, (rows, columns))
+            deformation = coarse + trust * (coordinate_grid(rows, columns, flow) + flow)
+        return Motion(deformation, torch.sigmoid(occlusion))
+
+    def _heads(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores of the masks (B, n, h, w) and refinement (B, h, w, 2) in float32, occlusion before its sigmoid: one
+        convolution, which reads the features once."""
+        heads = [head for head in (self.masks, self.occlusion, self.refinement) if head is not None]
+        weight = torch.cat([head.weight for head in heads])
+        out = F.conv2d(features, weight, torch.cat([_bias(head) for head in heads]), padding=3)
+        scores, occlusion, bent = out.split([self.masks.out_channels, 1, out.shape[1] - self.masks.out_channels - 1], dim=1)
+        refinement = torch.zeros(len(out), *out.shape[2:], 2, device=out.device)
         if self.refinement is not None:
-            deformation = deformation + REFINEMENT * torch.tanh(self.refinement(features).float()).permute(0, 2, 3, 1)
-        if self.settings.flow and flow is not None:
-            fine = flow.shape[1:3]
-            trusted = resize_field(masks[:, k, ..., None], fine)
-            deformation = resize_field(deformation, fine) + trusted * (coordinate_grid(*fine, flow) + flow)
-        return Motion(deformation, torch.sigmoid(self.occlusion(features)))
+            refinement = REFINEMENT * torch.tanh(bent.float()).permute(0, 2, 3, 1)
+        return scores.float(), occlusion, refinement
+
+
+def _bias(head: nn.Conv2d) -> Tensor:
+    assert head.bias is not None
+    return head.bias
 
 
 def sparse_motions(grid: Tensor, kp_reference: Keypoints, kp_target: Keypoints) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,12 +14,14 @@ from baselines.stills import import_compressai
 from data.clip import Clip
 from data.errors import InputError
 from hdac.nets.discriminator import Discriminator
+from hdac.nets.flow import optical_flow
+from hdac.nets.folding import folded
 from hdac.nets.fusion import FUSIONS, SpatialAttention
 from hdac.nets.hybrid import LITE, PAPER, HybridNet, NetSettings, condition
 from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints
-from hdac.nets.layers import AntiAlias, coordinate_grid, warp
+from hdac.nets.layers import AntiAlias, ResBlock, coordinate_grid, warp
 from hdac.nets.motion import DenseMotion, MotionSettings, sparse_motions
-from hdac.nets.picture import from_rgb, pack_clip, to_rgb, unpack
+from hdac.nets.picture import from_rgb, pack, pack_clip, to_rgb, unpack
 from hdac.training.losses import ThinPlateSpline, psnr_db, psnr_y_db
 from tests.clips import moving_clip
 from tests.hdac.nets import TINY, tiny_net
@@ -210,3 +213,45 @@ def test_settings_survive_a_round_trip_and_unknown_ones_are_refused() -> None:
 def test_the_discriminator_has_the_width_of_fomm_and_gives_features() -> None:
     features, verdict = Discriminator()(torch.rand(1, 3, 128, 128))
     assert [f.shape[1] for f in features] == [64, 128, 256, 512] and verdict.shape[1] == 1
+
+
+def test_a_network_folded_for_one_stream_computes_the_same() -> None:
+    net = HybridNet(replace(LITE, widths=(8, 16, 16), n_blocks=2)).eval()
+    for module in net.modules():  # away from the values that fold to nothing
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+        if isinstance(module, ResBlock) and module.film is not None:
+            torch.nn.init.normal_(module.film.weight, std=0.3)
+    torch.nn.init.normal_(net.last.weight, std=0.1)
+    wish = condition(torch.tensor([47.0]), torch.tensor([33.0]), torch.tensor([1.0]))
+    small = folded(net, wish)
+    reference, base, flow = torch.rand(1, 6, 64, 96), torch.rand(1, 6, 64, 96), torch.zeros(1, 64, 96, 2)
+    with torch.no_grad():
+        expected = net(net.reference(reference), net.detect(base), base, wish, flow=flow)
+        found = small(small.reference(reference), small.detect(base), base, wish, flow=flow)
+    assert float((expected.picture - base).abs().max()) > 0.01
+    assert torch.allclose(expected.picture, found.picture, atol=1e-4)
+
+
+def test_flow_finds_a_shift_and_the_network_follows_it() -> None:
+    rng = np.random.default_rng(3)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (160, 160)).astype(np.uint8), (0, 0), 3)
+    picture = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)
+    reference, base = picture[16:144, 16:144], picture[12:140, 22:150]  # of a camera that went right and up
+    flow = optical_flow(np.ascontiguousarray(base), np.ascontiguousarray(reference))
+    inner = flow[8:-8, 8:-8] * 63  # in luma samples
+    assert np.abs(np.median(inner, (0, 1)) - (6, -4)).max() < 0.25
+
+    grey = np.full(2 * 64 * 64, 128, np.uint8)
+    packed = [pack(torch.from_numpy(np.concatenate((y.ravel(), grey)))[None], 128, 128) for y in (reference, base)]
+    net = HybridNet(LITE).eval()
+    with torch.no_grad():
+        of_reference = net.reference(packed[0])
+        out = net(of_reference, net.detect(packed[1]), packed[1], known(), flow=torch.from_numpy(flow)[None])
+    before, after = (float((p - packed[1])[..., 8:-8, 8:-8].abs().mean()) for p in (packed[0], out.warped))
+    assert after < before / 2
+
+
+def test_flow_of_pictures_without_a_pyramid_is_zero() -> None:
+    assert not optical_flow(np.zeros((48, 200), np.uint8), np.full((48, 200), 255, np.uint8)).any()
