@@ -15,8 +15,8 @@
 
     size    access unit
     1..     ue7: 4 * (bytes after this number and the mode byte) + 2 * (a mode byte follows) + plain
-    0, 1    mode from this frame on: bit 0 fused (else the base layer is shown), bit 1 keypoints in every unit; and for this
-            unit only: bit 2 a reference picture, bit 3 a residual
+    0, 1    mode from this frame on: bits 0-1 strength of the networks' correction in halves (0: the base layer is shown), bit 2
+            keypoints in every unit; and for this unit only: bit 3 a reference picture, bit 4 a residual
     ..      ue7 length and bytes of every layer that is there, in the order reference, residual, keypoints; then the base layer,
             which has the rest and no length. Where no layer can follow, the last one has no length.
 
@@ -44,7 +44,10 @@ CHECKSUM_BYTES = 2
 MAX_UNIT = 1 << 24
 """Bytes; a larger access unit is damage."""
 
-_FUSED, _KEYPOINTS, _REFERENCE, _RESIDUAL = 1, 2, 4, 8
+FULL = 2
+"""Strength at which the fused picture is shown as the network made it."""
+
+_STRENGTH, _KEYPOINTS, _REFERENCE, _RESIDUAL = 3, 4, 8, 16
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ class Unit:
     keypoints: bytes | None = None
     reference: bytes | None = None
     residual: bytes | None = None
-    fused: bool = False
+    strength: int = 0
+    """Of the networks' correction of the base layer, 0 to 3 halves."""
 
 
 class Writer:
@@ -121,7 +125,7 @@ class Writer:
         """The bytes of one access unit and, where one is due, a checksum."""
         if (unit.base is not None) != self.has_base:
             raise InputError(f"a unit {'without' if self.has_base else 'with'} a base layer in such a stream")
-        lasting = _FUSED * unit.fused | _KEYPOINTS * (unit.keypoints is not None)
+        lasting = unit.strength & _STRENGTH | _KEYPOINTS * (unit.keypoints is not None)
         mode = lasting | _REFERENCE * (unit.reference is not None) | _RESIDUAL * (unit.residual is not None)
         layers = [layer for layer in (unit.reference, unit.residual, unit.keypoints, unit.base) if layer is not None]
         body = b"".join(write_ue7(len(layer)) + layer for layer in layers[:-1]) + (layers[-1] if layers else b"")
@@ -253,7 +257,7 @@ class Reader:
             raise BitstreamError(f"an access unit of {size} bytes at {begin}")
         if head & 2:
             lasting, mode = mode, self._read(1)[0]
-            if mode >> 4 or mode == lasting:
+            if mode >> 5 or mode == lasting:
                 raise BitstreamError(f"unknown mode 0x{mode:02x}, or no other one, at {self._position - 1}")
         body = self._read(size)
         order = (("reference", _REFERENCE), ("residual", _RESIDUAL), ("keypoints", _KEYPOINTS))
@@ -278,9 +282,9 @@ class Reader:
             keypoints=layers.get("keypoints"),
             reference=layers.get("reference"),
             residual=layers.get("residual"),
-            fused=bool(mode & _FUSED),
+            strength=mode & _STRENGTH,
         )
-        return Received(unit, spent), mode & (_FUSED | _KEYPOINTS)
+        return Received(unit, spent), mode & (_STRENGTH | _KEYPOINTS)
 
 
 def ledger(file: BinaryIO) -> Ledger:

@@ -28,7 +28,7 @@ from data.errors import BitstreamError, InputError
 from hdac import weights
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
-from hdac.codecs.layered import LayeredCodec, check_size, checked_units
+from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
 
@@ -47,11 +47,6 @@ _NEW = 0
 present one. Both sides keep the last MAX_REFERENCES in order of use."""
 
 REFRESH = ("rd", "psnr", "never")
-
-
-def lagrange_multiplier(qp: int) -> float:
-    """Squared error per bit: HM's lambda of an intra picture."""
-    return float(0.57 * 2 ** ((qp - 12) / 3))
 
 
 @dataclass(frozen=True, kw_only=True)

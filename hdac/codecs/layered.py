@@ -28,6 +28,11 @@ def check_size(width: int, height: int) -> None:
         raise InputError(f"networks work on pictures of up to {MAX_SIDE} a side, not {width}x{height}")
 
 
+def lagrange_multiplier(qp: int) -> float:
+    """Squared error per bit: HM's lambda of an intra picture."""
+    return float(0.57 * 2 ** ((qp - 12) / 3))
+
+
 def checked_units(reader: Reader) -> Iterator[Unit]:
     """The units of a stream. Raises BitstreamError for layers that its header does not speak of, and for pictures that are
     too large."""
@@ -45,6 +50,7 @@ def checked_units(reader: Reader) -> Iterator[Unit]:
             "a reference": unit.reference is not None and header.reference_codec == "base",
             "keypoints": unit.keypoints is not None and not header.keypoints_sent,
             "a residual": unit.residual is not None,
+            "a fused picture": unit.strength > 0 and header.stream.standard != "hdac",
         }
         for name, there in unexpected.items():
             if there:

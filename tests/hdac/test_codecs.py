@@ -99,7 +99,7 @@ def test_hdac_is_never_worse_than_its_base_layer() -> None:
 
 def test_a_network_without_correction_leaves_the_base_layer_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     network.save(tiny_net(correction=0.0), weights.folders()[0] / "zero.safetensors", {})
-    monkeypatch.setattr(hdac._LeastError, "__call__", lambda *_: True)  # show what the network makes of it
+    monkeypatch.setattr(hdac._LeastError, "__call__", lambda *_: hdac.FULL)  # show what the network makes of it
     codec, clip = replace(HYBRID, network="zero"), moving_clip(4, 96, 96)
     assert systems.decode(codec.encode(clip)).sha256() == codec.x265.decode(codec.x265.encode(clip)).sha256()
 
@@ -110,7 +110,7 @@ def test_a_decoder_shows_what_the_encoder_chose(monkeypatch: pytest.MonkeyPatch)
 
     def watched(self, source, base, fused):  # type: ignore[no-untyped-def]
         choice = choose(self, source, base, fused)
-        seen.append((fused if choice else base)[0])
+        seen.append(hdac.strengthened(base, fused, choice)[0])
         return choice
 
     monkeypatch.setattr(hdac._LeastError, "__call__", watched)

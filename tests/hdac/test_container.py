@@ -30,7 +30,7 @@ def read(data: bytes) -> tuple[LayeredHeader, list[Unit]]:
 
 
 layers = st.none() | st.binary(max_size=40)
-upper = {"keypoints": layers, "reference": layers, "fused": st.booleans()}
+upper = {"keypoints": layers, "reference": layers, "strength": st.integers(0, 3)}
 units = st.builds(Unit, base=st.binary(max_size=80), plain=st.booleans(), residual=layers, **upper)
 units_without_base = st.builds(Unit, **{**upper, "keypoints": st.binary(max_size=40)})
 
@@ -55,8 +55,8 @@ def test_units_without_a_base_layer_come_back(content: list[Unit]) -> None:
 
 def test_an_all_skip_frame_is_three_bytes() -> None:
     writer = Writer(HEADER)
-    writer.add(Unit(base=b"intra", fused=True))
-    assert len(writer.add(Unit(base=b"\x12\x34", plain=True, fused=True))) == 3
+    writer.add(Unit(base=b"intra", strength=2))
+    assert len(writer.add(Unit(base=b"\x12\x34", plain=True, strength=2))) == 3
 
 
 def test_a_frame_of_up_to_31_bytes_has_one_byte_around_it() -> None:
@@ -87,7 +87,7 @@ def test_a_unit_is_given_before_the_next_one_has_arrived() -> None:
 
 
 def test_every_truncation_is_an_error() -> None:
-    content = [Unit(base=b"intra", reference=b"r"), Unit(base=b"abc", keypoints=b"kp"), Unit(base=b"", fused=True)]
+    content = [Unit(base=b"intra", reference=b"r"), Unit(base=b"abc", keypoints=b"kp"), Unit(base=b"", strength=2)]
     data = written(HEADER, content)
     for size in range(len(data)):
         with pytest.raises(BitstreamError):
@@ -96,7 +96,7 @@ def test_every_truncation_is_an_error() -> None:
 
 def test_any_changed_byte_is_an_error_with_a_checksum() -> None:
     rng = random.Random(5)
-    content = [Unit(base=rng.randbytes(60)), Unit(base=rng.randbytes(9), fused=True), Unit(base=b"x", keypoints=b"ab")]
+    content = [Unit(base=rng.randbytes(60)), Unit(base=rng.randbytes(9), strength=2), Unit(base=b"x", keypoints=b"ab")]
     data = written(HEADER, content)
     for _ in range(500):
         damaged = bytearray(data)
