@@ -44,6 +44,7 @@ from hdac.systems import FAMILIES
 from rd import provenance
 from rd.cache import Cache, stream_key
 from rd.columns import METRICS, expand_metrics
+from rd.earlier import Earlier, read_earlier
 from rd.finish import finish
 from rd.hull import upper_hull
 from rd.isolate import close_children
@@ -87,6 +88,8 @@ class Settings:
     timeout_s: float = JOB_TIMEOUT_S
     plugins: tuple[str, ...] = ()
     force: bool = False
+    anchors: Path | None = None
+    """Folder of an earlier sweep whose points of other codecs are taken over."""
 
 
 @dataclass(frozen=True)
@@ -522,20 +525,35 @@ def sweep(
         "versions": provenance.versions(),
         "machine": provenance.machine(),
     }
-    curves = plan(inspect(sequences), families, settings)
+    sources = inspect(sequences)
+    curves = plan(sources, families, settings)
+    earlier = _earlier(sources, families, settings)
     runner = Runner(curves, settings)
     runner.run()
-    points = points_table(curves, settings)
+    points, candidates = points_table(curves, settings), candidates_table(curves, settings)
+    if earlier:
+        points = pd.concat([earlier.points, points], ignore_index=True)
+        candidates = pd.concat([earlier.candidates, candidates], ignore_index=True)
     write_points(points, settings.out / "points.csv")
-    write_table(candidates_table(curves, settings), settings.out / "candidates.csv")
+    write_table(candidates, settings.out / "candidates.csv")
     with atomic_path(settings.out / "frames.parquet") as path:
         frames_table(curves, settings).to_parquet(path, index=False)
     facts = run_facts(curves, settings, argv, missing, at_start)
+    if earlier:
+        facts["codecs"] = {**earlier.codecs, **facts["codecs"]}
+        facts["anchors"] = earlier.origin
     for reason, columns in _by_reason(facts["metrics"]["not_computed"]).items():
         print(f"not computed: {', '.join(columns)} ({reason})", file=sys.stderr)
     facts["seconds"] = {"wall": time.perf_counter() - begin, "jobs": runner.job_seconds, "cached": runner.n_cached}
     write_atomic(settings.out / "run.json", json.dumps(facts, indent=1))
     return curves
+
+
+def _earlier(sources: list[Source], families: list[Family], settings: Settings) -> Earlier | None:
+    if settings.anchors is None:
+        return None
+    clips = {source.sequence.name: source.sha256 for source in sources}
+    return read_earlier(settings.anchors, clips, [family.name for family in families], settings.regimes, settings.columns)
 
 
 def _by_reason(missing: dict[str, str]) -> dict[str, list[str]]:
@@ -579,6 +597,7 @@ def _main(argv: list[str]) -> int:
         timeout_s=args.timeout,
         plugins=tuple(str(Path(p).resolve()) if p.endswith(".py") else p for p in args.plugin),
         force=args.force,
+        anchors=args.anchors,
     )
     sequences = resolve(settings.sequence_arguments, frames=settings.frames)
     if args.dry_run:
@@ -634,6 +653,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-kbps", type=float, metavar="R", help="take no setting to finer quantisers than its first one above R kbit/s")
     add("--metrics", nargs="+", default=list(DEFAULT_METRICS), metavar="M", help="metric columns, families, or all")
     add("--anchor", metavar="C", help="anchor of the BD table (default: hevc, or else the first codec)")
+    add("--anchors", type=Path, metavar="DIR", help="take other codecs' points from this earlier sweep of the same clips")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
     add("--cache", type=Path, metavar="DIR", help="folder of streams and scores (default: OUT/cache)")
     add("--jobs", type=count, default=provenance.machine()["cores"], metavar="N", help="parallel jobs")
