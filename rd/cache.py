@@ -2,6 +2,7 @@
 
     <root>/streams/ab/abcd....bin     the stream, as the codec wrote it
     <root>/streams/ab/abcd....json    what is known about it: {"sha256", "bytes", "layers", "encode_s", ..}, sealed
+    <root>/frames/ab/abcd....z        what it decodes to, where decoding takes long
     <root>/scores/ab/abcd....json     scores of one metric family for one stream
 
 The key of a stream hashes the clip (samples, fps, colour), the codec with all settings, and the versions of tool and code;
@@ -15,6 +16,7 @@ import functools
 import hashlib
 import inspect
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import numpy as np
 
 from baselines.codec import VideoCodec
 from baselines.stream import Ledger
+from data.clip import Clip
 from data.errors import InputError
 from data.files import file_sha256, write_atomic
 
@@ -94,6 +97,25 @@ class Cache:
         if entry is None:
             raise InputError(f"the cache {self.root} has no intact stream {key}")
         return self.stream_path(key).read_bytes()
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def frames_path(self, key: str) -> Path:
+        return self.root / "frames" / key[:2] / f"{key}.z"
+
+    def store_frames(self, key: str, decoded: Clip) -> None:
+        """Stores what a stream decodes to."""
+        write_atomic(self.frames_path(key), zlib.compress(decoded.yuv_bytes(), 1))
+
+    def load_frames(self, key: str, like: Clip, sha256: str) -> Clip | None:
+        """What a stream decodes to: the frames of that hash, in size, rate and colour like `like`; or None where they were not
+        stored, or were damaged."""
+        try:
+            planes = zlib.decompress(self.frames_path(key).read_bytes())
+            clip = Clip.from_yuv_bytes(planes, like.width, like.height, like.fps, like.colour)
+        except (FileNotFoundError, NotADirectoryError, zlib.error, InputError):
+            return None
+        return clip if clip.sha256() == sha256 else None
 
     # -- scores ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
     CodeJob      encode a clip, decode the bytes, PSNR-Y           -> the stream and what is known about it, in the cache
     MeasureJob   decode a stored stream anew, score it             -> scores, in the cache
+
+What took SLOW_DECODE_S or longer to decode is not decoded anew: the frames that its CodeJob got from the bytes are kept.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from rd.isolate import run_isolated
 
 if TYPE_CHECKING:
     from data.sequences import Sequence as ClipSequence
+
+
+SLOW_DECODE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,10 @@ class CodeJob:
             "decoded_sha256": decoded.sha256(),
             "job_s": time.perf_counter() - started,
         }
-        return Cache(self.cache).store_stream(self.key, stream, ledger, facts)
+        cache = Cache(self.cache)
+        if finished - encoded >= SLOW_DECODE_S:
+            cache.store_frames(self.key, decoded)
+        return cache.store_stream(self.key, stream, ledger, facts)
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,8 @@ class MeasureJob:
             scores = None if self.force else cache.load_scores(key)
             if scores is None:
                 if source is None or decoded is None:
-                    source, decoded = _load(self.sequence), _decode(cache, self.key, self.codec)
+                    source = _load(self.sequence)
+                    decoded = _decode(cache, self.key, self.codec, source)
                 measured = rd.metrics.compute(source, decoded, columns)
                 seconds = sum(measured.seconds.values())
                 scores = {"values": measured.values, "frames": measured.frames, "missing": measured.missing}
@@ -178,8 +187,11 @@ def _load(sequence: ClipSequence) -> Clip:
     return sequence.load()  # jobs of one clip follow each other
 
 
-def _decode(cache: Cache, key: str, codec: VideoCodec) -> Clip:
+def _decode(cache: Cache, key: str, codec: VideoCodec, source: Clip) -> Clip:
     entry = cache.load_entry(key)
+    kept = cache.load_frames(key, source, entry["decoded_sha256"]) if entry else None
+    if kept is not None:
+        return kept
     decoded = codec.decode(cache.load_stream(key))
     if entry is None or decoded.sha256() != entry["decoded_sha256"]:
         raise HdacError(f"stream {key} decodes to other frames than when it was made")

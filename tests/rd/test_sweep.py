@@ -21,11 +21,12 @@ import pytest
 
 from baselines.conventional import X265
 from data.errors import HdacError
-from data.io import write_clip
+from data.io import read_clip, write_clip
+from data.sequences import resolve
 from hdac.systems import decode
-from rd import sweep
+from rd import jobs, sweep
 from rd.cache import Cache
-from rd.jobs import CodeJob
+from rd.jobs import CodeJob, MeasureJob
 from rd.table import read_points
 from tests.clips import moving_clip, psnr_y
 from tests.rd.test_report import CHROMIUM, browse, table_rows
@@ -393,6 +394,27 @@ def test_a_dask_cluster_gives_the_same_rows_as_the_local_pool(clips: Path, tmp_p
     ) as cluster:
         assert run(clips, remote, "--regime", "one-intra", "--scheduler", cluster.scheduler_address) == 0
     pd.testing.assert_frame_equal(without_timings(read_points(local)), without_timings(read_points(remote)))
+
+
+def test_frames_of_a_slow_decoder_are_kept_and_damaged_ones_are_decoded_anew(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, codec, cache = read_clip(clips / "a.y4m"), X265(qp=40), Cache(tmp_path / "cache")
+    sequence = resolve([str(clips / "a.y4m")])[0]
+    monkeypatch.setattr(jobs, "SLOW_DECODE_S", 0.0)
+    entry = CodeJob(sequence, codec, "key", cache.root).run()
+    decoded = codec.decode(cache.load_stream("key"))
+    kept = cache.load_frames("key", clip, entry["decoded_sha256"])
+    assert kept is not None and np.array_equal(kept.y, decoded.y) and kept.fps == decoded.fps
+
+    measure = MeasureJob(sequence, codec, "key", ("psnr_y",), cache.root, force=True)
+    calls: list[bytes] = []
+    monkeypatch.setattr(X265, "decode", lambda self, stream: calls.append(stream) or decoded)
+    expected = measure.run()["values"]
+    assert not calls
+    path = cache.frames_path("key")
+    path.write_bytes(path.read_bytes()[:-3])
+    assert measure.run()["values"] == expected and len(calls) == 1
 
 
 def test_a_stream_that_decodes_to_other_frames_than_before_is_reported(clips: Path, tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""Rows that take H-DAC apart, one choice at a time, for `rd-sweep --plugin tests/bench/ablations.py`.
+
+    hdac-detected, hdac-sent       motion: detected on the base layer, or keypoints of the source at step 128
+    hdac-sent-64 .. -512           other keypoint steps
+    hdac-I-0 .. hdac-I-18          how much finer the shared intra picture is than the P pictures
+    hdac-separate                  a coarse intra picture in the base layer and a BPG reference beside it
+    hdac-fused                     the fused picture always shown at full strength
+    hdac-look                      best look instead of least error
+    dac-rd, dac-psnr, dac-never    when DAC sends a new reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from baselines.codec import Family, Regime, VideoCodec, intra_period
+from baselines.families import quantisers
+from hdac.codecs.dac import Dac
+from hdac.codecs.hdac import Hdac
+
+PLAIN = Hdac(qp=45)
+
+
+def hybrid(codec: Hdac) -> Callable[[Regime, int], list[VideoCodec]]:
+    def candidates(regime: Regime, points: int) -> list[VideoCodec]:
+        return [replace(codec, qp=qp, intra_period=intra_period(regime)) for qp in quantisers(51, 33, points)]
+
+    return candidates
+
+
+def separate(regime: Regime, points: int) -> list[VideoCodec]:
+    """The paper's streams, with our decisions and motion for no bits."""
+    codec = replace(PLAIN, i_offset=0, intra_period=intra_period(regime))
+    return [replace(codec, qp=min(51, qp + 14), reference_qp=qp) for qp in quantisers(40, 24, points)]
+
+
+def animation(refresh: str) -> Callable[[Regime, int], list[VideoCodec]]:
+    return lambda regime, points: [Dac(qp=qp, refresh=refresh) for qp in quantisers(48, 24, points)]
+
+
+_FAMILIES: dict[str, tuple[str, Callable[[Regime, int], list[VideoCodec]]]] = {
+    "hdac-detected": ("motion detected on the base layer", hybrid(PLAIN)),
+    "hdac-sent": ("keypoints sent, step 128", hybrid(replace(PLAIN, send_keypoints=True))),
+    **{
+        f"hdac-sent-{step}": (f"keypoints sent, step {step}", hybrid(replace(PLAIN, send_keypoints=True, keypoint_step=step)))
+        for step in (64, 256, 512)
+    },
+    **{f"hdac-I-{n}": (f"intra picture {n} QP finer", hybrid(replace(PLAIN, i_offset=n))) for n in (0, 6, 12, 18)},
+    "hdac-separate": ("coarse intra picture and a BPG reference", separate),
+    "hdac-fused": ("always fused", hybrid(replace(PLAIN, always_fused=True))),
+    "hdac-look": ("best look", hybrid(replace(PLAIN, best_look=True))),
+    **{f"dac-{refresh}": (f"refresh {refresh}", animation(refresh)) for refresh in ("rd", "psnr", "never")},
+}
+FAMILIES = {
+    name: Family(name, name, description, candidates, hull=False) for name, (description, candidates) in _FAMILIES.items()
+}
