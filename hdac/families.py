@@ -1,6 +1,8 @@
-"""The layered codecs by the names of the tables: hevc-stripped, dac, hdac-paper, hdac."""
+"""The layered codecs by the names of the tables: hevc-stripped, dac, hdac-paper, hdac, hdac-look."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from baselines.codec import Family, Regime, VideoCodec, intra_period
 from baselines.families import quantisers
@@ -10,25 +12,22 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.stripped import HevcStripped
 
-I_OFFSETS = (6, 12, 18)
-"""With a shared intra picture a finer one pays twice."""
+I_OFFSET: dict[Regime, int] = {"one-intra": 12, "short-gop": 6}
+"""By how much intra pictures are finer: what one of them costs is shared by all the frames until the next."""
 
 
 def _stripped(regime: Regime, points: int) -> list[VideoCodec]:
-    period = intra_period(regime)
     return [
-        HevcStripped(qp=qp, lean=lean, i_offset=offset, intra_period=period)
-        for lean in (True, False)
-        for offset in I_OFFSETS
-        for qp in quantisers(51, 28, points)
+        HevcStripped(qp=qp, i_offset=I_OFFSET[regime], intra_period=intra_period(regime)) for qp in quantisers(51, 33, points)
     ]
 
 
 def _hdac(regime: Regime, points: int) -> list[VideoCodec]:
-    period = intra_period(regime)
-    return [
-        Hdac(qp=qp, i_offset=offset, intra_period=period) for offset in (6, 12) for qp in quantisers(51, 28, points)
-    ]
+    return [Hdac(qp=qp, i_offset=I_OFFSET[regime], intra_period=intra_period(regime)) for qp in quantisers(51, 33, points)]
+
+
+def _hdac_look(regime: Regime, points: int) -> list[VideoCodec]:
+    return [replace(codec, best_look=True) for codec in _hdac(regime, points) if isinstance(codec, Hdac)]
 
 
 def _hdac_paper(regime: Regime, points: int) -> list[VideoCodec]:
@@ -53,8 +52,9 @@ LAYERED: dict[str, Family] = {
         Family(
             "hevc-stripped",
             "HEVC, headers stripped",
-            "H-DAC's base layer alone in its container: x265 lean and base, intra QP offsets 6, 12, 18; no network.",
+            "H-DAC's base layer alone in its container, without any network: x265 lean.",
             _stripped,
+            hull=False,
             missing=missing_pyav("libx265"),
         ),
         Family(
@@ -75,8 +75,17 @@ LAYERED: dict[str, Family] = {
         Family(
             "hdac",
             "H-DAC",
-            "HEVC base layer with a shared intra picture, fused by network; intra QP offsets 6 and 12; ICIP 2022.",
+            "HEVC base layer with a shared intra picture, corrected by network for least error; ICIP 2022.",
             _hdac,
+            hull=False,
+            missing=_missing,
+        ),
+        Family(
+            "hdac-look",
+            "H-DAC (look)",
+            "The same streams, corrected for best look.",
+            _hdac_look,
+            hull=False,
             missing=_missing,
         ),
     )

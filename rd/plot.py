@@ -66,7 +66,9 @@ STYLES = {
     "h264": Style("#D55E00", "D", _DASHED),
     "vp9": Style("#CC79A7", "v", _DOTTED),
     "hdac": Style("#E69F00", "P", "-"),
+    "hdac-look": Style("#E69F00", "*", _DOTTED),
     "hdac-paper": Style("#E69F00", "X", _DASHED),
+    "hevc-stripped": Style("#000000", "h", _DOTTED),
     "dac": Style("#56B4E9", "p", _LONG),
 }
 """Codecs with a style of their own; Okabe and Ito's colours without the yellow, which is lost on white paper."""
