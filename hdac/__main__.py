@@ -33,7 +33,7 @@ from hdac.families import LAYERED
 from hdac.rate import hit
 from hdac.systems import FAMILIES, decode, ledger
 
-DEFAULT_NETWORK = "preliminary"
+DEFAULT_NETWORK = "lite"
 QP_HELP = """the standard's own quantiser (AV1 and VP9: 0 to 63); for stills that have a quality instead, the steps below
 the best one (JPEG 95, WebP and AVIF 100, learned 8)"""
 

@@ -1,9 +1,7 @@
 """Network weights that ship with the package: fp16 safetensors with a model card, named in streams by their checksum.
 
-    preliminary.safetensors    networks of DAC and H-DAC, size `lite`, after 9,000 pictures: they work, and gain little yet
-    preliminary.json           model card: data, steps, hours, machine, held-out scores
-
-The rows `dac`, `hdac` and `hdac-paper` of the tables wait for `lite`, which is to be trained until it is worth measuring.
+    lite.safetensors    networks of DAC and H-DAC, size `lite`
+    lite.json           model card: data, steps, hours, machine, held-out scores
 
 `$HDAC_WEIGHTS` may name a folder with more of them: those of a training run of one's own. Here they are found; `hdac.network`
 loads them.
