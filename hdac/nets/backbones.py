@@ -1,5 +1,7 @@
 """Pretrained networks that judge pictures by their features, in metrics and in training losses; no codec runs them.
 
+`PerceptualLpips` and `PerceptualMsvgg` are the perceptual terms of training, on these:
+
     network        levels of features                            used by
     SqueezeNet     7: relu1, fire2 .. fire9                      LPIPS
     AlexNet        5: relu1 .. relu5                             LPIPS
@@ -22,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data import pretrained
+from data.errors import WeightsUnavailable
+from hdac.nets.layers import AntiAlias
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,6 +39,9 @@ VGG16_TAPS = (3, 8, 15, 22, 29)  # relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
 VGG16_CHANNELS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)  # 0: pooling
 VGG19_CHANNELS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
+
+MSVGG_SCALES = (1, 2, 4, 8)  # FOMM, vox-256: scales 1, 0.5, 0.25, 0.125
+MSVGG_WEIGHT = 10.0  # FOMM, vox-256: perceptual [10, 10, 10, 10, 10]
 
 
 # -- LPIPS -----------------------------------------------------------------------------------------------------------
@@ -51,6 +58,8 @@ class PerceptualLpips(nn.Module):
 
     shift: Tensor
     scale: Tensor
+    column = "lpips"
+    """What tables call it, with SqueezeNet."""
 
     def __init__(self, levels: list[nn.Sequential], heads: list[Tensor]) -> None:
         """heads: one float (1, C, 1, 1) per level, as the published files have them."""
@@ -225,7 +234,54 @@ class DistilledVgg(nn.Module):
                     yield self.get_submodule(f"conv{block}1_aux")(x).relu_()
 
 
+# -- msVGG -----------------------------------------------------------------------------------------------------------
+
+
+class PerceptualMsvgg(nn.Module):
+    """msVGG, the perceptual loss of FOMM (Siarohin et al., NeurIPS 2019, section 3.3) and of the H-DAC papers.
+
+        picture -> at scales 1, 1/2, 1/4, 1/8 -> five levels each -> 10 times the mean |a - b|, summed over all
+
+    The value of the metric of the same `column`. A scale at which the picture is too small for the network's last level is
+    left out: none is from 128 pixels a side on with VGG19, from 256 with the distilled network.
+    """
+
+    def __init__(self, features: VggLevels | DistilledVgg) -> None:
+        super().__init__()
+        self.features = features
+        self.reduce = nn.ModuleList(AntiAlias(3, scale) for scale in MSVGG_SCALES)
+        distilled = isinstance(features, DistilledVgg)
+        self.column = "msvgg_distilled" if distilled else "msvgg"
+        self.min_side = 32 if distilled else 16  # four poolings; one pixel cannot be mirrored at its edge
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distances (B,) of pictures a and b, float32 (B, 3, H, W) R'G'B' in [0, 1]. Differentiable in both."""
+        total = torch.zeros(len(a), device=a.device)
+        for scale, reduce in zip(MSVGG_SCALES, self.reduce, strict=True):
+            if min(a.shape[-2:]) < scale * self.min_side:
+                break
+            with torch.autocast(a.device.type, enabled=False):  # bfloat16 would round bright samples to 8 bits
+                small_a, small_b = reduce(a), reduce(b)
+            for x, y in zip(self.features(small_a), self.features(small_b), strict=True):
+                total = total + MSVGG_WEIGHT * (x.float() - y.float()).abs().mean((1, 2, 3))
+        return total
+
+
 # -- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load_msvgg() -> PerceptualMsvgg:
+    """msVGG on VGG19 where its weights are here, else on the distilled network: `column` says which. Raises
+    WeightsUnavailable where neither is."""
+    try:
+        path = pretrained.find("vgg19")
+    except WeightsUnavailable as no_vgg19:
+        try:
+            return PerceptualMsvgg(load_distilled_vgg()).eval()
+        except WeightsUnavailable as neither:
+            raise WeightsUnavailable(f"{no_vgg19}; and its stand-in is not here either: {neither}") from neither
+    levels = split_levels(load_features(vgg_features(VGG19_CHANNELS), path), VGG19_TAPS)
+    return PerceptualMsvgg(VggLevels(levels)).eval()
 
 
 def load_lpips_squeeze() -> PerceptualLpips:

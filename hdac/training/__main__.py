@@ -1,9 +1,10 @@
-"""`hdac train` (or `python -m hdac.training`, as torchrun wants it): prepare clips, train, export weights.
+"""`hdac train` (or `python -m hdac.training`, as torchrun wants it): prepare clips, train, look at it, export weights.
 
     hdac train prepare clips/ --out cache
     hdac train run cache --out runs/mine --minutes 60            run it again: it goes on where it was
+    hdac train plot runs/mine                                    runs/mine/curves.svg
     hdac train export runs/mine --out weights/mine.safetensors   HDAC_WEIGHTS=weights hdac encode --network mine ..
-    torchrun --nproc-per-node 4 -m hdac.training run cache --out runs/mine --batch 24
+    torchrun --nproc-per-node 4 -m hdac.training run cache --out runs/full --recipe paper
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 from data.cli import run as run_command
@@ -37,19 +38,30 @@ def _prepare(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> None:
     import torch
 
-    from hdac.training.train import TrainSettings, run
+    from hdac.training.train import RECIPES, TrainSettings, run
 
     given = {field.name: getattr(args, field.name) for field in fields(TrainSettings) if getattr(args, field.name) is not None}
+    if args.recipe:
+        given = {**asdict(RECIPES[args.recipe]), **given}
+    settings = TrainSettings.from_dict({**asdict(RECIPES["lite"]), **given})
     saved = args.out / "settings.json"
     if saved.exists():
-        earlier = json.loads(saved.read_text())
-        changed = [name for name, value in given.items() if earlier.get(name) != value]
+        earlier = TrainSettings.from_dict({**asdict(RECIPES["lite"]), **json.loads(saved.read_text())})
+        changed = [name for name in given if getattr(earlier, name) != getattr(settings, name)]
         if changed:
             raise InputError(f"{args.out} holds a run with another {', '.join(changed)}; choose another --out")
-        given = {**earlier, "betas": tuple(earlier["betas"])}
+        settings = earlier
     if args.threads:
         torch.set_num_threads(args.threads)
-    run(args.cache, args.out, TrainSettings(**given), args.minutes, args.every, args.save_minutes, args.start_from)
+    run(args.cache, args.out, settings, args.minutes, args.every, args.save_minutes, args.start_from)
+
+
+def _plot(args: argparse.Namespace) -> None:
+    from hdac.training.plot import curves, read_log
+
+    out = args.out or args.run / "curves.svg"
+    curves(read_log(args.run)).savefig(out)
+    print(out)
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -63,7 +75,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Of `hdac train`."""
-    from hdac.training.train import TrainSettings
+    from hdac.training.train import RECIPES, TrainSettings
 
     parser = argparse.ArgumentParser(prog="hdac train", description="Train the networks of DAC and H-DAC.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -82,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--save-minutes", type=float, default=5, help="minutes between two checkpoints")
     running.add_argument("--start-from", type=Path, help="weights to begin with: last.pt of a run, or .safetensors")
     running.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
+    running.add_argument("--recipe", choices=list(RECIPES), help="settings to begin with, which the options below change")
     for field in fields(TrainSettings):
         default = None if field.default is MISSING else field.default
         option = "--" + field.name.replace("_", "-")
@@ -90,6 +103,11 @@ def parser() -> argparse.ArgumentParser:
         else:
             running.add_argument(option, type=type(default), help=f"default {default!r}")
     running.set_defaults(command=_run)
+
+    plotting = commands.add_parser("plot", help="curves of a run")
+    plotting.add_argument("run", type=Path, help="folder of the run")
+    plotting.add_argument("--out", type=Path, help="svg, png or pdf; default: curves.svg in the run")
+    plotting.set_defaults(command=_plot)
 
     exporting = commands.add_parser("export", help="averaged weights of a run as fp16 safetensors, with a model card")
     exporting.add_argument("run", type=Path, help="folder of the run")

@@ -22,7 +22,7 @@ import shutil
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -182,6 +182,14 @@ class CachedClip:
     bases: list[NDArray[np.uint8]]
     intras: list[NDArray[np.uint8]]
     variants: list[dict[str, Any]]
+
+    def separate(self) -> CachedClip:
+        """With those variants only that have references of their own, as in the paper. Raises InputError where none has."""
+        kept = [v for v, variant in enumerate(self.variants) if variant.get("bpg_qp") is not None]
+        if not kept:
+            raise InputError(f"clip {self.name} was prepared without separate references: prepare it again")
+        bases, intras = [self.bases[v] for v in kept], [self.intras[v] for v in kept]
+        return replace(self, bases=bases, intras=intras, variants=[self.variants[v] for v in kept])
 
 
 def load(folder: Path) -> list[CachedClip]:

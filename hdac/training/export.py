@@ -21,7 +21,7 @@ def export(run: Path, out: Path, data: str, machine: str) -> dict[str, Any]:
     if not (run / "last.pt").exists():
         raise InputError(f"{run} holds no training run")
     state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-    settings = TrainSettings(**{**state["settings"], "betas": tuple(state["settings"]["betas"])})
+    settings = TrainSettings.from_dict(state["settings"])
     net = HybridNet(settings.net)
     net.load_state_dict(state["ema"])
     log = run / "log.csv"

@@ -22,7 +22,9 @@ from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints
 from hdac.nets.layers import AntiAlias, ResBlock, coordinate_grid, warp
 from hdac.nets.motion import DenseMotion, MotionSettings, sparse_motions
 from hdac.nets.picture import from_rgb, pack, pack_clip, to_rgb, unpack
-from hdac.training.losses import ThinPlateSpline, psnr_db, psnr_y_db
+from hdac.training.losses import ThinPlateSpline, equivariance, jacobian_equivariance, ms_ssim, psnr_db, psnr_y_db
+from rd.metrics import fidelity
+from rd.metrics.score import Score
 from tests.clips import moving_clip
 from tests.hdac.nets import TINY, tiny_net
 
@@ -124,6 +126,34 @@ def test_a_thin_plate_spline_deforms_a_picture_as_it_moves_its_points() -> None:
     assert (expected - at).abs().max() > 1e-3
 
 
+def test_the_jacobian_of_a_thin_plate_spline_is_its_slope() -> None:
+    transform = ThinPlateSpline(2, torch.Generator().manual_seed(3))
+    at = (torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(4)) * 2 - 1).requires_grad_()
+    moved = transform(at)
+    slopes = [torch.autograd.grad(moved[..., i].sum(), at, retain_graph=True)[0] for i in (0, 1)]
+    found = transform.jacobian(at)
+    assert torch.allclose(found, torch.stack(slopes, dim=-2), atol=1e-5)
+    assert (found - transform.theta[:, None, :, :2]).abs().max() > 1e-3  # it is more than the affine part
+
+
+def test_keypoints_that_follow_the_deformation_are_equivariant_in_float32_under_autocast() -> None:
+    """FOMM Eq. 9 and 10: T(p) and T'(p) J of the keypoints p, J of the deformed picture."""
+    generator = torch.Generator().manual_seed(5)
+    transform = ThinPlateSpline(2, generator)
+    jacobian = torch.eye(2) + 0.3 * torch.randn(2, 4, 2, 2, generator=generator)
+    of_deformed = Keypoints(torch.rand(2, 4, 2, generator=generator), jacobian)
+    with torch.autocast("cpu", torch.bfloat16):
+        following = Keypoints(transform(of_deformed.position), transform.jacobian(of_deformed.position) @ jacobian)
+        assert equivariance(following, of_deformed, transform) == 0
+        exact = following._replace(jacobian=transform.jacobian(of_deformed.position).double().matmul(jacobian.double()).float())
+        assert jacobian_equivariance(exact, of_deformed, transform) < 1e-5
+        still = Keypoints(of_deformed.position, jacobian)
+        assert equivariance(still, of_deformed, transform) > 1e-3
+        assert jacobian_equivariance(still, of_deformed, transform) > 1e-2
+        shrunk = jacobian_equivariance(exact._replace(jacobian=2 * exact.jacobian), of_deformed, transform)
+        assert shrunk == pytest.approx(0.25, abs=1e-4)  # |1 - 1/2| on the diagonal: small Jacobians do not please it
+
+
 # -- pictures --------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +182,38 @@ def test_psnr_losses_are_those_of_numpy() -> None:
     assert np.allclose(psnr_db(a, b).numpy(), expected, atol=1e-4)
     levels = ((a[:, :4] * 255).round() / 255 - b[:, :4]) ** 2
     assert np.allclose(psnr_y_db(a, b).numpy(), -10 * np.log10(levels.numpy().mean((1, 2, 3))), atol=1e-3)
+
+
+def test_ms_ssim_of_training_has_the_value_of_the_metric() -> None:
+    a, b = (moving_clip(1, 256, 192, seed=seed) for seed in (1, 2))
+    mixed = Clip((0.7 * a.y + 0.3 * b.y).astype(np.uint8), a.u, a.v, a.fps)
+    found = ms_ssim(pack_clip(mixed, slice(None), 8), pack_clip(a, slice(None), 8))
+    expected = fidelity.measure(a, mixed, ["ms_ssim_y"])["ms_ssim_y"]
+    assert isinstance(expected, Score) and 0.5 < expected.value < 0.99
+    assert found.tolist() == pytest.approx([expected.value], abs=1e-5)
+
+
+def test_ms_ssim_of_a_window_of_128_has_four_scales_and_the_best_of_pictures_is_1() -> None:
+    picture = torch.rand(2, 6, 64, 64)
+    assert torch.allclose(ms_ssim(picture, picture), torch.ones(2), atol=1e-5)
+    fine = picture.clone()
+    fine[:, :4] += 0.1 * torch.tensor([1.0, -1.0, -1.0, 1.0]).view(1, 4, 1, 1)  # gone at the second scale
+    weights = np.array([0.0448, 0.2856, 0.3001, 0.2363])
+    one_scale = ms_ssim(fine[..., :10, :10], picture[..., :10, :10])  # 20 samples: SSIM alone, of a part
+    assert (ms_ssim(fine, picture) - one_scale ** float(weights[0] / weights.sum())).abs().max() < 0.01
+    with pytest.raises(InputError, match="8x8"):
+        ms_ssim(picture[..., :4, :4], picture[..., :4, :4])
+
+
+def test_ms_ssim_has_a_gradient_wherever_it_is_and_stays_float32() -> None:
+    picture, target = torch.rand(2, 6, 32, 32), torch.rand(2, 6, 32, 32)
+    picture[1] = 1 - target[1]  # an inverted structure has no real power
+    picture.requires_grad_()
+    value = ms_ssim(picture, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ms_ssim(picture, target), value)
+    value.sum().backward()
+    assert picture.grad is not None and picture.grad.isfinite().all() and picture.grad[0].abs().max() > 0
 
 
 # -- fusion ----------------------------------------------------------------------------------------------------------

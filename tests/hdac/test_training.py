@@ -1,27 +1,50 @@
-"""Training: the cache is what the codec makes, a step works from the command line, a killed run goes on exactly."""
+"""Training: the cache is what the codec makes, every term of the loss has its weight, a step works from the command line, a
+killed run goes on exactly, processes agree."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from baselines.conventional import X265
-from data.errors import InputError
+from data.errors import InputError, WeightsUnavailable
 from data.io import read_clip, write_clip
 from hdac import weights
 from hdac.codecs.hdac import Hdac
 from hdac.nets import hybrid
+from hdac.nets.backbones import VGG19_CHANNELS, DistilledVgg, PerceptualMsvgg, load_distilled_vgg, load_msvgg, vgg_features
+from hdac.nets.fusion import FUSIONS
+from hdac.nets.hybrid import PAPER
+from hdac.nets.keypoints import DetectorSettings
+from hdac.nets.motion import MotionSettings
 from hdac.training import cache, train
 from hdac.training.__main__ import main
-from hdac.training.train import Run, TrainSettings
+from hdac.training.plot import curves, read_log
+from hdac.training.train import RECIPES, Objective, Run, TrainSettings
+from rd.metrics import perceptual
 from tests.clips import moving_clip
 from tests.hdac.nets import TINY
+from tests.paths import METRIC_WEIGHTS, needs_shared
+
+TINY_PAPER = replace(
+    PAPER,
+    name="tiny-paper",
+    detector=DetectorSettings(4, True, 4, 16, 2),
+    motion=MotionSettings(4, 16, 2),
+    widths=(8, 8, 8),
+    n_blocks=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +60,24 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hybrid.SIZES, "tiny", TINY)
+    monkeypatch.setitem(hybrid.SIZES, "tiny-paper", TINY_PAPER)
+
+
+@pytest.fixture
+def weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where weights of judging networks are looked for: empty."""
+    folder = tmp_path / "metric-weights"
+    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(folder))
+    monkeypatch.setenv("HDAC_CACHE", str(folder))
+    monkeypatch.delenv("HDAC_DOWNLOAD", raising=False)
+    (folder / "vgg19_normalised").mkdir(parents=True)
+    return folder
+
+
+def save_distilled(folder: Path) -> None:
+    """A distilled VGG19 of random numbers."""
+    torch.manual_seed(0)
+    torch.save(DistilledVgg().state_dict(), folder / "vgg19_normalised" / "vgg19n_distilled16x_to_relu5_1.pth")
 
 
 TEST = ["--size", "tiny", "--batch", "2", "--perceptual", "", "--held-out", "2", "--every", "1000", "--warmup", "1"]
@@ -83,6 +124,122 @@ def test_other_sizes_are_refused_by_name(tmp_path: Path) -> None:
         cache.prepare_clip(tmp_path / "small.y4m", tmp_path / "cache")
 
 
+def test_separate_references_are_those_of_bpg_only(prepared: Path) -> None:
+    clip = cache.load(prepared)[0]
+    separate = clip.separate()
+    assert len(separate.bases) == 1 and separate.variants == clip.variants[-1:]
+    assert np.array_equal(separate.intras[0], clip.intras[-1])
+    assert separate.variants[0]["reference_qp"] == separate.variants[0]["bpg_qp"]
+    with pytest.raises(InputError, match="anna_1"):
+        replace(clip, variants=clip.variants[:1]).separate()
+
+
+# -- the loss --------------------------------------------------------------------------------------------------------
+
+
+def loss_of(settings: TrainSettings, clips: list[cache.CachedClip]) -> tuple[float, dict[str, float], nn.Module]:
+    """(loss, terms, network with its gradients) of the same network, batch and choices whatever the settings."""
+    torch.manual_seed(1)
+    net = hybrid.HybridNet(settings.net)
+    nn.init.normal_(net.last.weight, std=0.02)
+    batch = train.draw(clips, np.random.default_rng(1), settings.batch)
+    loss, terms, *_ = Objective(net, settings)(batch, torch.Generator().manual_seed(1))
+    loss.backward()
+    return float(loss.detach()), {name: float(value.detach()) for name, value in terms.items()}, net
+
+
+@pytest.mark.parametrize("term", ["l1", "mse", "ms_ssim", "psnr", "warp", "equivariance", "jacobian"])
+def test_every_term_counts_as_much_as_its_weight_says(term: str, prepared: Path) -> None:
+    clips = cache.load(prepared)
+    settings = TrainSettings(size="tiny-paper", batch=1, perceptual="")
+    with_it, terms, net = loss_of(replace(settings, **{f"{term}_weight": 7.0}), clips)  # type: ignore[arg-type]
+    without, *_ = loss_of(replace(settings, **{f"{term}_weight": 0.0}), clips)  # type: ignore[arg-type]
+    assert with_it - without == pytest.approx(7 * terms[term], rel=1e-3) and terms[term] != 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_no_term_but_the_chosen_ones_is_in_the_loss(prepared: Path) -> None:
+    clips = cache.load(prepared)
+    _, terms, _ = loss_of(TrainSettings(size="tiny", batch=1, perceptual=""), clips)
+    assert terms.keys() == {"psnr", "warp", "equivariance"}  # no Jacobians here
+
+
+def test_pictures_that_do_not_ask_for_look_have_no_adversarial_term(prepared: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(
+        size="tiny", batch=2, perceptual="", window=96, look=0.0, adversarial_weight=1, matching_weight=10
+    )
+    run = Run(settings, tmp_path / "run")
+    terms = run.advance(run.objective, train.draw(cache.load(prepared), run.rng, 2))
+    assert terms["adversarial"] == terms["matching"] == terms["critic"] == 0
+
+
+def test_the_learning_rate_falls_as_published(tmp_path: Path) -> None:
+    run = Run(replace(RECIPES["paper"], size="tiny-paper", steps=100, perceptual=""), tmp_path)
+    rates = []
+    for run.step in range(100):
+        rates.append(run.learning_rate())
+    assert rates == pytest.approx([2e-4] * 60 + [2e-5] * 30 + [2e-6] * 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"schedule": "sine"}, "schedule 'sine' is not one of cosine, drops, constant"),
+        ({"perceptual": "vgg16"}, "'vgg16' is not one of lpips, msvgg, nothing"),
+        ({"window": 100}, "window 100 is not a multiple of 8"),
+        ({"window": 64, "adversarial_weight": 1.0}, "window 64 .* from 96 on"),
+        ({"matching_weight": 10.0}, "matching_weight 10.0 without an adversarial_weight"),
+        ({"steps": 0}, "got 6 and 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_value(settings: dict[str, float], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        TrainSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_msvgg_is_vgg19_where_it_is_and_says_so_where_it_is_not(weights_folder: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match="vgg19-dcbb9e9d.pth.*vgg19n_distilled16x_to_relu5_1.pth"):
+        load_msvgg()
+    save_distilled(weights_folder)
+    assert load_msvgg().column == "msvgg_distilled"
+    features = vgg_features(VGG19_CHANNELS)
+    state = {f"features.{name}": value for name, value in features.state_dict().items()}
+    torch.save(state, weights_folder / "vgg19-dcbb9e9d.pth")
+    net = load_msvgg()
+    assert net.column == "msvgg" and not any(p.requires_grad for p in net.parameters())
+    a, b = torch.rand(2, 1, 128, 128, 3).mul(255).byte().unbind()
+    metric = perceptual._build("msvgg")
+    with torch.inference_mode():
+        found = net(*(picture.permute(0, 3, 1, 2).float() / 255 for picture in (a, b)))
+        assert found.tolist() == pytest.approx([metric(a.numpy(), b.numpy())[0]], rel=1e-4)
+
+
+@needs_shared
+@pytest.mark.needs_shared
+def test_distilled_msvgg_of_training_has_the_value_of_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
+    net = PerceptualMsvgg(load_distilled_vgg())
+    a, b = (moving_clip(1, 256, 256, seed=seed).rgb() for seed in (1, 2))
+    with torch.inference_mode():
+        found = net(*(perceptual.to_unit(picture) for picture in (a, b)))
+        distance, _ = perceptual._build("msvgg_distilled")(a, b)
+        assert found.tolist() == pytest.approx([distance], rel=1e-4)
+        fewer = net(*(perceptual.to_unit(picture)[..., :128, :128] for picture in (a, b)))
+    assert 0 < fewer < found  # three scales
+
+
+def test_another_judge_than_before_is_refused(weights_folder: Path, tmp_path: Path, prepared: Path) -> None:
+    save_distilled(weights_folder)
+    settings = TrainSettings(size="tiny", perceptual="msvgg")
+    Run(settings, tmp_path / "run").save()
+    torch.save(vgg_features(VGG19_CHANNELS).state_dict(), weights_folder / "vgg19-dcbb9e9d.pth")
+    with pytest.raises(InputError, match="trained on msvgg_distilled, .* give msvgg"):
+        Run(settings, tmp_path / "run")
+
+
+# -- the run ---------------------------------------------------------------------------------------------------------
+
+
 def test_mirroring_packed_pictures_mirrors_the_picture() -> None:
     packed = torch.rand(2, 6, 8, 8)
     mirrored = train._mirror(packed, torch.tensor([True, False]))
@@ -109,6 +266,150 @@ def test_a_run_from_the_command_line_leaves_weights_that_code(
     assert codec.version.split()[1] == weights.weights_id(exported).hex()
     assert main(["export", str(out), "--out", str(exported)]) == 1
     assert "exists" in capsys.readouterr().err
+
+
+def test_the_paper_recipe_trains_a_small_network_of_its_kind(
+    prepared: Path, tmp_path: Path, weights_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_distilled(weights_folder)
+    validate = Run.validate
+    monkeypatch.setattr(Run, "validate", lambda run, clips: validate(run, clips, n_clips=1, n_frames=1))
+    out = tmp_path / "run"
+    small = ["--size", "tiny-paper", "--batch", "1", "--window", "96", "--steps", "2", "--held-out", "2"]
+    assert main(["run", str(prepared), "--out", str(out), "--recipe", "paper", *small]) == 0
+    row = next(csv.DictReader((out / "log.csv").read_text().splitlines()))
+    for term in ("msvgg_distilled", "adversarial", "matching", "critic", "equivariance", "jacobian"):
+        assert np.isfinite(float(row[f"train_{term}"])) and float(row[f"train_{term}"]) > 0, term
+    saved = json.loads((out / "settings.json").read_text())
+    assert saved["betas"] == [0.5, 0.999] and saved["learning_rate"] == 2e-4 and saved["batch"] == 1
+    assert float(row["base_msvgg_distilled"]) > 0
+
+
+def test_a_fusion_of_ones_own_trains_and_codes(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mean(nn.Module):
+        def __init__(self, channels: int, n_blocks: int, n_condition: int, normalise: bool) -> None:
+            super().__init__()
+            self.share = nn.Parameter(torch.zeros(channels, 1, 1))
+
+        def forward(self, animated: Tensor, base: Tensor, condition: Tensor | None) -> Tensor:
+            share = torch.sigmoid(self.share)
+            return share * animated + (1 - share) * base
+
+    monkeypatch.setitem(FUSIONS, "mean", Mean)
+    out, exported = tmp_path / "run", tmp_path / "weights" / "own.safetensors"
+    assert main(["run", str(prepared), "--out", str(out), "--fusion", "mean", "--steps", "1", *TEST]) == 0
+    assert main(["export", str(out), "--out", str(exported)]) == 0
+    monkeypatch.setenv("HDAC_WEIGHTS", str(exported.parent))
+    codec = Hdac(qp=40, network="own", preset="ultrafast")
+    assert codec.decode(codec.encode(moving_clip(2, 96, 96))).n_frames == 2
+
+
+def test_curves_show_every_column_of_the_log(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(["plot", str(out)]) == 1
+    assert "log.csv" in capsys.readouterr().err
+    out.mkdir()
+    for step, more in ((2_000_000, {}), (3_000_000, {"base_lpips": 0.2})):
+        train._log(out / "log.csv", {"step": step, "base_psnr_y": 30.0, "train_psnr": -29.0, **more})
+    assert main(["plot", str(out)]) == 0
+    assert "<svg" in (out / "curves.svg").read_text()
+    lines = {line.get_label(): line for axis in curves(read_log(out)).axes for line in axis.get_lines()}
+    assert lines.keys() == {"base_psnr_y", "train_psnr", "base_lpips"}
+    assert list(lines["base_psnr_y"].get_xdata()) == [2_000_000, 3_000_000]
+    assert list(lines["base_lpips"].get_xdata()) == [3_000_000]
+
+
+def test_a_killed_command_goes_on_as_if_it_had_not_been_killed(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log is ahead of its checkpoint by then; all of it but the times is as that of a run that was left alone."""
+    arguments = ["--steps", "4", *TEST, "--every", "1"]
+    advance, save = Run.advance, Run.save
+
+    class Killed(BaseException):
+        pass
+
+    def kill(run: Run, *args: object) -> dict[str, float]:
+        if run.step == 3:
+            raise Killed
+        return advance(run, *args)  # type: ignore[arg-type]
+
+    def run(out: Path, save_minutes: str) -> int:
+        return main(["run", str(prepared), "--out", str(out), "--save-minutes", save_minutes, *arguments])
+
+    monkeypatch.setattr(Run, "validate", lambda run, clips: {"base_psnr_y": float(run.step)})
+    with monkeypatch.context() as dying:
+        dying.setattr(Run, "advance", kill)
+        dying.setattr(Run, "save", lambda run: save(run) if run.step <= 2 else None)
+        with pytest.raises(Killed):
+            run(tmp_path / "parts", "0")
+    assert torch.load(tmp_path / "parts" / "last.pt", weights_only=True)["step"] == 2
+    assert run(tmp_path / "parts", "0") == run(tmp_path / "whole", "1000") == 0
+    parts, whole = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("parts", "whole"))
+    for part in ("net", "ema"):
+        assert all(torch.equal(a, b) for a, b in zip(parts[part].values(), whole[part].values(), strict=True)), part
+    assert parts["rng"] == whole["rng"] and torch.equal(parts["generator"], whole["generator"])
+    logs = [read_log(tmp_path / name).drop(columns="seconds") for name in ("parts", "whole")]
+    assert logs[0].equals(logs[1]) and list(logs[0]["step"]) == [1, 2, 3, 4]
+    before = (tmp_path / "whole" / "last.pt").read_bytes()
+    assert run(tmp_path / "whole", "0") == 0  # there is nothing left to do
+    assert (tmp_path / "whole" / "last.pt").read_bytes() == before
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+import torch, torch.distributed as dist
+from hdac.nets import hybrid
+from hdac.training import cache, train
+from tests.hdac.nets import TINY
+
+torch.set_num_threads(1)
+hybrid.SIZES["tiny"] = TINY
+prepared, out = map(Path, sys.argv[1:])
+settings = train.TrainSettings(size="tiny", batch=1, perceptual="", window=96, adversarial_weight=1, matching_weight=10)
+clips = cache.load(prepared)
+
+def steps(run, n):
+    parallel = torch.nn.parallel.DistributedDataParallel(run.objective, find_unused_parameters=True)
+    for _ in range(n):
+        run.advance(parallel, train.draw(clips, run.rng, 1))
+
+run = train.Run(settings, out)
+steps(run, 1)
+run.save()
+dist.barrier()
+steps(run, 2)
+resumed = train.Run(settings, out)
+assert resumed.step == 1
+steps(resumed, 2)
+for name, state in (("whole", run), ("resumed", resumed)):
+    kept = {**dict(state.net.named_parameters()), **state.critic.state_dict(), "random": state.generator.get_state()}
+    torch.save(kept, out / f"{name}{run.rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_processes_have_one_network_and_one_critic_and_resume_exactly(prepared: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, prepared, tmp_path], env={**shared, "RANK": str(rank)})
+        for rank in (0, 1)
+    ]
+    try:
+        assert [process.wait(300) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    found = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*[01].pt")}
+    for rank in "01":
+        assert all(torch.equal(value, found[f"resumed{rank}"][name]) for name, value in found[f"whole{rank}"].items())
+    random = [found[f"whole{rank}"].pop("random") for rank in "01"]
+    assert not torch.equal(*random)
+    assert all(torch.equal(value, found["whole1"][name]) for name, value in found["whole0"].items())
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(prepared: Path, tmp_path: Path) -> None:
