@@ -22,28 +22,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from data import cli
-from data.clip import Clip, Plane
+from data.clip import Clip
 from data.crop import Box, crop
 from data.errors import InputError
 from data.faces import FaceFinder, HaarCascade, YuNet
 from data.files import atomic_path, file_sha256
+from data.framing import face_boxes, face_square
 from data.io import write_clip
 from data.sequences import COLUMNS, Sequence, resolve
 
-FACE_SHARE = 0.57
-"""Height of the face box in that of the square, as in the VoxCeleb crops of video-preprocessing (FOMM)."""
 MAX_ENLARGEMENT = 1.3
 """Faces so small that their square had to be enlarged by more are left out: they hold no detail to code."""
 MIN_FRAMES = 48
-PROBED_FRAMES = 12
-"""Frames of a shot in which faces are looked for."""
-MIN_SEEN = 1 / 3
-"""Part of them that must show the face."""
-DETECTION_SIDE = 640
-"""Pictures are reduced to this longer side before detection."""
 
 # Two frames belong to two shots where the mean difference of their 32x32 reductions (8-bit levels) and of their
 # 16-bin histograms (0 to 1) both jump, or where the first is beyond any motion of a head. chosen: in 29 clips of one
@@ -51,8 +43,6 @@ DETECTION_SIDE = 640
 CUT_DIFFERENCE = 6.0
 CUT_HISTOGRAM = 0.05
 SURE_CUT_DIFFERENCE = 25.0
-
-Boxes = NDArray[np.float64]  # (N, 4): x, y, width, height in pixels
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,7 @@ def split(clip: Clip, finder: FaceFinder, size: int = 256, min_frames: int = MIN
             continue
         shot = clip[first:end]
         if (clip.width, clip.height) == (size, size):
-            seen = len(_face_boxes(shot, finder))
+            seen = len(face_boxes(shot, finder))
             whole = Box(0, 0, size, size)  # cut already
             pieces.append(Piece(first, count, whole) if seen else Piece(first, count, None, "no face"))
             continue
@@ -109,54 +99,6 @@ def scene_cuts(clip: Clip) -> list[int]:
     histogram = np.abs(np.diff(histograms, axis=0)).sum(2).mean(1) / 2
     cut = (difference > CUT_DIFFERENCE) & (histogram > CUT_HISTOGRAM) | (difference > SURE_CUT_DIFFERENCE)
     return (np.flatnonzero(cut) + 1).tolist()
-
-
-def face_square(shot: Clip, finder: FaceFinder) -> Box | None:
-    """The square for all frames of a shot, on even positions; None where too few frames show a face."""
-    boxes = _face_boxes(shot, finder)
-    if not len(boxes):
-        return None
-    left, top = boxes[:, 0].min(), boxes[:, 1].min()
-    right, bottom = (boxes[:, 0] + boxes[:, 2]).max(), (boxes[:, 1] + boxes[:, 3]).max()
-    side = max(np.median(boxes[:, 3]) / FACE_SHARE, right - left, bottom - top)
-    even = min(int(side), shot.width, shot.height) // 2 * 2
-    x = round(((left + right) / 2 - even / 2) / 2) * 2
-    y = round(((top + bottom) / 2 - even / 2) / 2) * 2
-    return Box(max(0, min(x, (shot.width - even) // 2 * 2)), max(0, min(y, (shot.height - even) // 2 * 2)), even, even)
-
-
-def _face_boxes(shot: Clip, finder: FaceFinder) -> Boxes:
-    """One box per probed frame that shows the same face: (N, 4), empty where too few do.
-
-    The face is the largest one; boxes far from the median box are another person's, or no face.
-    """
-    probes = np.unique(np.linspace(0, shot.n_frames - 1, PROBED_FRAMES).astype(int))
-    found = []
-    for i in probes:
-        small, scale = _reduced(shot.rgb(slice(i, i + 1))[0])
-        boxes = finder.boxes(small)
-        if len(boxes):
-            found.append(boxes[np.argmax(boxes[:, 2] * boxes[:, 3])] / scale)
-    if not found:
-        return np.empty((0, 4))
-    largest = np.array(found, np.float64)
-    x, y, width, height = np.median(largest, axis=0)
-    near = (
-        (np.abs(largest[:, 0] + largest[:, 2] / 2 - x - width / 2) < width)
-        & (np.abs(largest[:, 1] + largest[:, 3] / 2 - y - height / 2) < height)
-        & (np.abs(np.log2(largest[:, 3] / height)) < 0.7)
-    )
-    return largest[near] if near.sum() >= MIN_SEEN * len(probes) else np.empty((0, 4))
-
-
-def _reduced(picture: Plane) -> tuple[Plane, float]:
-    """The picture at no more than `DETECTION_SIDE`, and by how much it was scaled."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, DETECTION_SIDE / max(height, width))
-    if scale == 1.0:
-        return picture, 1.0
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 # -- command -------------------------------------------------------------------------------------------------------

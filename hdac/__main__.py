@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 from baselines.codec import REGIMES, Tunable, VideoCodec, intra_period
-from baselines.stream import StreamHeader
+from baselines.stream import LAYERED_STANDARDS, StreamHeader
 from data.cli import run
 from data.clip import Clip
 from data.errors import BitstreamError, InputError
@@ -27,8 +28,8 @@ from hdac import weights
 from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
-from hdac.container import Reader
-from hdac.decoder import decode_tolerant, frames
+from hdac.container import LayeredHeader, Reader
+from hdac.decoder import decode_tolerant, frames, verified_frames
 from hdac.families import LAYERED
 from hdac.rate import hit
 from hdac.systems import FAMILIES, decode, ledger
@@ -36,6 +37,9 @@ from hdac.systems import FAMILIES, decode, ledger
 DEFAULT_NETWORK = "lite"
 QP_HELP = """the standard's own quantiser (AV1 and VP9: 0 to 63); for stills that have a quality instead, the steps below
 the best one (JPEG 95, WebP and AVIF 100, learned 8)"""
+
+TOLERANT_HELP = """layered codecs: the frames in front of any damage, as far as a checksum vouches for them; from standard
+input, too, where they then come as late as their checksum"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -95,33 +99,47 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
 def _decode(args: argparse.Namespace) -> None:
     _check_output(args.output, args.force)
     if str(args.input) == "-":
-        _decode_pipe(args.output)
+        _decode_pipe(args.output, args.tolerant)
         return
     if args.tolerant:
         with args.input.open("rb") as file:
             clip, damage = decode_tolerant(file)
         if damage:
-            print(f"{clip.n_frames} frames in front of the damage: {damage}", file=sys.stderr)
+            _say_damage(clip.n_frames, damage)
     else:
         clip = decode(args.input.read_bytes())
     write_clip(clip, args.output, force=args.force)
     print(args.output)
 
 
-def _decode_pipe(output: Path) -> None:
-    """Standard input, frame by frame as it arrives, to a .y4m file or, as y4m, to standard output."""
+def _decode_pipe(output: Path, tolerant: bool) -> None:
+    """Standard input, frame by frame as it arrives, to a .y4m file or, as y4m, to standard output.
+
+    tolerant: frames wait for the checksum behind them, and damage is said after the last one of them.
+    """
     if str(output) != "-" and output.suffix.lower() != ".y4m":
         raise InputError(f"{output}: what comes through a pipe is written as .y4m, or as - to standard output")
     reader = Reader(sys.stdin.buffer)
     stream = reader.header.stream
     to_pipe = nullcontext(sys.stdout.buffer)  # not ours to close
+    n_frames = 0
     with to_pipe if str(output) == "-" else output.open("wb") as file:
-        for t, (y, u, v) in enumerate(frames(reader)):
-            picture = Clip(y[None], u[None], v[None], stream.fps, stream.colour)
-            if t == 0:
-                file.write(y4m_header(picture))
-            file.write(y4m_frame(picture))
-            file.flush()
+        try:
+            for y, u, v in verified_frames(reader) if tolerant else frames(reader):
+                picture = Clip(y[None], u[None], v[None], stream.fps, stream.colour)
+                if n_frames == 0:
+                    file.write(y4m_header(picture))
+                file.write(y4m_frame(picture))
+                file.flush()
+                n_frames += 1
+        except BitstreamError as damage:
+            if not tolerant or n_frames == 0:
+                raise
+            _say_damage(n_frames, damage)
+
+
+def _say_damage(n_frames: int, damage: BitstreamError) -> None:
+    print(f"{n_frames} frames in front of the damage: {damage}", file=sys.stderr)
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -135,6 +153,25 @@ def _info(args: argparse.Namespace) -> None:
     print(f"{len(stream)} bytes, {kbps:.3f} kbit/s")
     for layer, size in spent.totals.items():
         print(f"  {layer:15} {size:9} bytes  {100 * size / len(stream):5.1f} %  {kbps * size / len(stream):8.3f} kbit/s")
+    if header.standard in LAYERED_STANDARDS:
+        for name, value in _settings(Reader(io.BytesIO(stream)).header).items():
+            print(f"  {name:15} {value}")
+
+
+def _settings(header: LayeredHeader) -> dict[str, str]:
+    """What the header of a layered stream says besides size and rate, for people."""
+    system, box = header.stream.standard, header.face_box
+    said = {} if system == "dac" else {"base QP": str(header.base_qp)}
+    reference = {"base": "the base layer's intra pictures", "bpg": "BPG"}[header.reference_codec]
+    said["reference"] = f"QP {header.reference_qp}, {reference}"
+    if system != "hevc-stripped":
+        said["keypoints"] = f"step {header.keypoint_step}, {'sent' if header.keypoints_sent else 'not sent'}"
+        said["best look"] = "yes" if header.best_look else "no"
+        said["weights"] = header.weights_id.hex()
+        said["face box"] = f"{box.width}x{box.height} at ({box.x}, {box.y})" if box else "none, the whole picture"
+    interval = header.checksum_interval
+    said["checksum"] = f"every {interval} units" if interval else "none"
+    return said
 
 
 def _check_output(path: Path, force: bool) -> None:
@@ -166,14 +203,14 @@ def _parser() -> argparse.ArgumentParser:
 
     decoder = commands.add_parser("decode", help="stream to clip")
     decoder.add_argument("input", type=Path, help="the stream; - reads a layered one from standard input as it arrives")
-    decoder.add_argument("--tolerant", action="store_true", help="layered codecs: the frames in front of any damage")
+    decoder.add_argument("--tolerant", action="store_true", help=TOLERANT_HELP)
     decoder.add_argument("output", type=Path, help=".y4m, .yuv, .mkv (FFV1), .mp4 (lossless H.264), or folder for PNGs")
     decoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")
     decoder.set_defaults(command=_decode)
 
     commands.add_parser("train", help="train the networks on your own clips: hdac train --help", add_help=False)
 
-    info = commands.add_parser("info", help="header and bit ledger of a stream")
+    info = commands.add_parser("info", help="header, bit ledger and, of layered codecs, settings of a stream")
     info.add_argument("input", type=Path, help="the stream")
     info.set_defaults(command=_info)
     return parser

@@ -7,11 +7,14 @@
             frame count
     1       version of this format: 1
     1       bit 0 best look wanted, bit 1 Jacobians sent, bits 2-3 keypoint step (64 << n), bits 4-5 reference codec (0 intra
-            pictures of the base layer, 1 BPG), bit 6 keypoints sent; the other bits are 0
+            pictures of the base layer, 1 BPG), bit 6 keypoints sent, bit 7 a face box follows
     1       QP of the base layer's P pictures (0 where there is none)
     1       QP of the reference
     1       units between two checksums; 0: no checksum
     4       network weights: the first bytes of the SHA-256 of their file; not in system 32
+    4..8    face box, where bit 7 of the settings says so: left, top, width, height as ue7, in units of two samples. Inside of
+            the picture and 64 samples a side or more; pictures of more than 2 * 256 * 256 samples have one, but not in system
+            32. What it is for: `hdac.codecs.face_box`
 
     size    access unit
     1..     ue7: 4 * (bytes after this number and the mode byte) + 2 * (a mode byte follows) + plain
@@ -35,6 +38,7 @@ import numpy as np
 
 from baselines.bits import read_ue7, write_ue7
 from baselines.stream import LAYERED_STANDARDS, Ledger, StreamHeader
+from data.crop import Box
 from data.errors import BitstreamError, InputError, TruncatedBitstream, UnsupportedVersion
 
 VERSION = 1
@@ -43,11 +47,20 @@ KEYPOINT_STEPS = (64, 128, 256, 512)
 CHECKSUM_BYTES = 2
 MAX_UNIT = 1 << 24
 """Bytes; a larger access unit is damage."""
+MAX_WHOLE_SAMPLES = 2 * 256 * 256
+"""Luma samples of a picture that networks see as a whole: twice what they are trained on. Larger ones have a face box."""
+MIN_BOX_SIDE = 64
+"""Luma samples: the grid on which networks find motion."""
 
 FULL = 2
 """Strength at which the fused picture is shown as the network made it."""
 
 _STRENGTH, _KEYPOINTS, _REFERENCE, _RESIDUAL = 3, 4, 8, 16
+
+
+def needs_face_box(width: int, height: int) -> bool:
+    """Whether pictures are too large for networks to see them as a whole."""
+    return width * height > MAX_WHOLE_SAMPLES
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,8 @@ class LayeredHeader:
     checksum_interval: int = 50
     weights_id: bytes = b""
     """4 bytes; none in a stream without networks."""
+    face_box: Box | None = None
+    """What networks see of every picture, in luma samples, even; None: all."""
 
     def __post_init__(self) -> None:
         if self.stream.standard not in LAYERED_STANDARDS:
@@ -80,6 +95,23 @@ class LayeredHeader:
             raise InputError(f"checksum_interval={self.checksum_interval} is not between 0 and 255")
         if len(self.weights_id) != self._weights_bytes(self.stream.standard):
             raise InputError(f"{self.stream.standard} has a weights id of {self._weights_bytes(self.stream.standard)} bytes")
+        self._check_face_box()
+
+    def _check_face_box(self) -> None:
+        box, width, height = self.face_box, self.stream.width, self.stream.height
+        networks = self.stream.standard != "hevc-stripped"
+        if box is None:
+            if networks and needs_face_box(width, height):
+                raise InputError(f"networks do not see {width}x{height} as a whole: a face box is missing")
+            return
+        if not networks:
+            raise InputError(f"{box} in a stream of {self.stream.standard}, which has no networks")
+        if any(number % 2 for number in (box.x, box.y, box.width, box.height)) or min(box.x, box.y) < 0:
+            raise InputError(f"the numbers of a face box are even and not negative, not {box}")
+        if min(box.width, box.height) < MIN_BOX_SIDE:
+            raise InputError(f"a face box has {MIN_BOX_SIDE} samples a side or more, not {box.width}x{box.height}")
+        if box.x + box.width > width or box.y + box.height > height:
+            raise InputError(f"{box} is not inside of a picture of {width}x{height}")
 
     @staticmethod
     def _weights_bytes(system: str) -> int:
@@ -92,9 +124,12 @@ class LayeredHeader:
             | KEYPOINT_STEPS.index(self.keypoint_step) << 2
             | REFERENCE_CODECS[self.reference_codec] << 4
             | self.keypoints_sent << 6
+            | (self.face_box is not None) << 7
         )
         fixed = bytes((VERSION, settings, self.base_qp, self.reference_qp, self.checksum_interval))
-        return self.stream.pack() + fixed + self.weights_id
+        box = self.face_box
+        numbers = () if box is None else (box.x, box.y, box.width, box.height)
+        return self.stream.pack() + fixed + self.weights_id + b"".join(write_ue7(number // 2) for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -212,7 +247,7 @@ class Reader:
         if version != VERSION:
             raise UnsupportedVersion(f"version {version} of the container, this code knows {VERSION}")
         references = {number: name for name, number in REFERENCE_CODECS.items()}
-        if settings >> 7 or settings >> 4 & 3 not in references:
+        if settings >> 4 & 3 not in references:
             raise BitstreamError(f"unknown settings 0x{settings:02x} in the header")
         try:
             return LayeredHeader(
@@ -226,6 +261,7 @@ class Reader:
                 keypoints_sent=bool(settings & 64),
                 checksum_interval=interval,
                 weights_id=self._read(LayeredHeader._weights_bytes(stream.standard)),
+                face_box=Box(*(2 * self._read_ue7() for _ in range(4))) if settings & 128 else None,
             )
         except InputError as error:
             raise BitstreamError(f"the header is damaged: {error}") from error

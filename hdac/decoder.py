@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import BinaryIO
 
 import numpy as np
@@ -36,15 +38,35 @@ def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:
     reader = Reader(file)
     shown: list[Planes] = []
     try:
-        for picture in frames(reader):
+        for picture in verified_frames(reader):
             shown.append(picture)
     except BitstreamError as error:
-        if reader.header.checksum_interval:
-            shown = shown[: reader.verified]
         if not shown:
             raise
         return _clip(reader, shown), error
     return _clip(reader, shown), None
+
+
+def verified_frames(reader: Reader) -> Iterator[Planes]:
+    """Pictures as soon as the checksum behind them has arrived, then BitstreamError where there is damage.
+
+    Without checksums they come as their access units do.
+    """
+    waiting: deque[Planes] = deque()
+    given = 0
+    damage: BitstreamError | None = None
+    try:
+        for picture in frames(reader):
+            waiting.append(picture)
+            while waiting and (given < reader.verified or not reader.header.checksum_interval):
+                yield waiting.popleft()
+                given += 1
+    except BitstreamError as error:
+        damage = error
+    for picture in islice(waiting, max(0, reader.verified - given)):
+        yield picture
+    if damage:
+        raise damage
 
 
 def frames(reader: Reader) -> Iterator[Planes]:

@@ -9,10 +9,12 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from baselines.codec import Tunable
 from data.io import read_clip, write_clip
+from hdac import weights
 from hdac.__main__ import main
 from hdac.codecs.hdac import Hdac
 from hdac.systems import FAMILIES, decode, ledger
@@ -303,8 +305,8 @@ def layered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def piped(folder: Path, output: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "hdac", "decode", "-", output]
+def piped(folder: Path, output: str, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "hdac", "decode", "-", output, *options]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder)
 
 
@@ -343,6 +345,72 @@ def test_tolerant_decoding_says_what_it_leaves_out(layered: Path, capsys: pytest
     assert main(["decode", str(layered / "cut.hdac"), str(layered / "out.y4m"), "--tolerant"]) == 0
     assert "frames in front of the damage" in capsys.readouterr().err
     assert 0 < read_clip(layered / "out.y4m").n_frames < 6
+
+
+@pytest.mark.parametrize(("checksum_interval", "n_shown"), [(2, 4), (0, 5)])
+def test_a_tolerant_pipe_gives_the_frames_in_front_of_the_damage_as_a_file_does(
+    layered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checksum_interval: int, n_shown: int
+) -> None:
+    stream = Hdac(qp=42, network="tiny", checksum_interval=checksum_interval).encode(read_clip(layered / "clip.y4m"))
+    spent = ledger(stream)
+    (layered / "cut.hdac").write_bytes(stream[: spent.header + int(spent.frames[:5].sum()) + 1])  # in the sixth unit
+    with (layered / "cut.hdac").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(["decode", "-", str(layered / "pipe.y4m"), "--tolerant"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(f"{n_shown} frames in front of the damage: ") and said.count("\n") == 1
+    assert np.array_equal(read_clip(layered / "pipe.y4m").y, decode(stream).y[:n_shown])
+    assert main(["decode", str(layered / "cut.hdac"), str(layered / "file.y4m"), "--tolerant"]) == 0
+    assert (layered / "file.y4m").read_bytes() == (layered / "pipe.y4m").read_bytes()
+    assert capsys.readouterr().err == said
+
+
+def test_a_tolerant_pipe_without_a_frame_in_front_of_the_damage_is_an_error(
+    layered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (layered / "cut.hdac").write_bytes((layered / "call.hdac").read_bytes()[:-5])  # its one checksum is cut off
+    capsys.readouterr()
+    with (layered / "cut.hdac").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(["decode", "-", str(layered / "out.y4m"), "--tolerant"]) == 1
+    one_error_line(capsys)
+
+
+def test_a_tolerant_pipe_gives_frames_as_soon_as_their_checksum_is_there(layered: Path) -> None:
+    stream = Hdac(qp=42, network="tiny", checksum_interval=2).encode(read_clip(layered / "clip.y4m"))
+    whole, spent = decode(stream), ledger(stream)
+    upto = spent.header + int(spent.frames[:4].sum())
+    with piped(layered, "-", "--tolerant") as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(stream[:upto])
+        process.stdin.flush()
+        process.stdout.readline()
+        early = process.stdout.read(4 * len(b"FRAME\n" + whole[:1].yuv_bytes()))  # the rest has not been sent yet
+        _, said = process.communicate(stream[upto:])
+        assert (process.returncode, said) == (0, b"")
+    assert early == b"".join(b"FRAME\n" + whole[t : t + 1].yuv_bytes() for t in range(4))
+
+
+def test_info_tells_the_settings_of_a_layered_stream(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(layered / "large.hdac")
+    write_clip(moving_clip(2, 520, 300), layered / "large.y4m")
+    network = weights.weights_id(layered / "weights" / "tiny.safetensors").hex()
+    whole, middle = "none, the whole picture", "300x300 at (110, 0)"
+    for name, options, expected in (
+        ("clip", (), {"base QP": "42", "reference": "QP 30, the base layer's intra pictures", "face box": whole}),
+        ("clip", ("--best-look", "--qp", "40"), {"base QP": "40", "best look": "yes", "keypoints": "step 128, not sent"}),
+        ("large", ("--codec", "dac"), {"reference": "QP 42, BPG", "keypoints": "step 128, sent", "face box": middle}),
+        ("clip", ("--codec", "dac"), {"best look": "no", "weights": network, "checksum": "every 50 units"}),
+    ):
+        clip = str(layered / f"{name}.y4m")
+        assert main(["encode", clip, out, "--network", "tiny", "-f", *options]) == 0
+        assert main(["info", out]) == 0
+        said = dict(re.findall(r"^  (\w+(?: \w+)?)  +(.+)$", capsys.readouterr().out, re.MULTILINE))
+        assert expected.items() <= said.items() and ("base QP" in said) == ("dac" not in options)
+    assert main(["encode", str(layered / "clip.y4m"), out, "--codec", "hevc-stripped", "-f"]) == 0
+    assert main(["info", out]) == 0
+    said = dict(re.findall(r"^  (\w+(?: \w+)?)  +(.+)$", capsys.readouterr().out, re.MULTILINE))
+    assert "base QP" in said and not {"weights", "keypoints", "best look", "face box"} & set(said)
 
 
 def test_a_target_rate_is_hit_and_the_ledger_shown(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:

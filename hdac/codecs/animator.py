@@ -6,6 +6,8 @@ forgotten: where another machine rounds a pixel differently it differs by one le
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,13 +15,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.clip import Plane
+from data.crop import Box
+from hdac.codecs import face_box
 from hdac.codecs.base_layer import Planes
+from hdac.nets import hybrid
 from hdac.nets.flow import optical_flow
 from hdac.nets.folding import folded
-from hdac.nets.hybrid import Reference, condition
+from hdac.nets.hybrid import condition
 from hdac.nets.keypoints import Keypoints
+from hdac.nets.layers import warp_packed
 from hdac.nets.picture import pack, unpack
 from hdac.network import Network
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference picture, decoded, and what the network has made of it, or of its face box."""
+
+    planes: Planes
+    seen: hybrid.Reference
 
 
 class Animator:
@@ -28,9 +42,13 @@ class Animator:
     base_qp:      of the base layer's P pictures; None: there is no base layer.
     reference_qp: of the reference pictures.
     best_look:    whether the network is asked for best look rather than least error.
+    box:          what the network sees of every picture (`hdac.codecs.face_box`); None: all. Pictures come and go whole.
     """
 
-    def __init__(self, network: Network, base_qp: int | None, reference_qp: int, best_look: bool) -> None:
+    def __init__(
+        self, network: Network, base_qp: int | None, reference_qp: int, best_look: bool, box: Box | None = None
+    ) -> None:
+        self.box = box
         qp = None if base_qp is None else torch.tensor([float(base_qp)])
         self.condition = condition(qp, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
         self.net = folded(network.net, self.condition)
@@ -39,18 +57,19 @@ class Animator:
     @torch.inference_mode()
     def refer_to(self, planes: Planes) -> NDArray[np.float32]:
         """Takes a new reference picture; returns its keypoints, (K, 2)."""
-        self.reference = self.net.reference(self._packed(planes))
-        return self.reference.keypoints.position[0].numpy()
+        self.reference = Reference(planes, self.net.reference(self._packed(self._seen(planes))))
+        return self.reference.seen.keypoints.position[0].numpy()
 
     def rest_at(self, keypoints: NDArray[np.float32]) -> None:
         """Takes other keypoints of the reference, (K, 2): rounded as those that are sent, so that a still head stays still."""
         assert self.reference is not None
-        self.reference = self.reference._replace(keypoints=Keypoints(torch.from_numpy(keypoints)[None]))
+        seen = self.reference.seen._replace(keypoints=Keypoints(torch.from_numpy(keypoints)[None]))
+        self.reference = replace(self.reference, seen=seen)
 
     @torch.inference_mode()
     def keypoints(self, planes: Planes) -> NDArray[np.float32]:
         """Keypoints of a picture, (K, 2), (x, y) in [-1, 1]."""
-        return self.net.detect(self._packed(planes)).position[0].numpy()
+        return self.net.detect(self._packed(self._seen(planes))).position[0].numpy()
 
     @torch.inference_mode()
     def show(self, base: Planes | None, keypoints: NDArray[np.float32] | None, height: int, width: int) -> Planes:
@@ -60,7 +79,7 @@ class Animator:
         keypoints: (K, 2) as sent, or None: detected on the base layer.
         """
         assert self.reference is not None and (base is not None or keypoints is not None)
-        packed = None if base is None else self._packed(base)
+        packed = None if base is None else self._packed(self._seen(base))
         if keypoints is not None:
             target = Keypoints(torch.from_numpy(keypoints)[None])
         else:
@@ -68,10 +87,23 @@ class Animator:
             target = self.net.detect(packed)
         flow = None
         if packed is not None and self.net.settings.motion.flow:
-            flow = torch.from_numpy(optical_flow(_luma(packed), _luma(self.reference.picture)))[None]
-        out = self.net(self.reference, target, packed, self.condition, flow=flow)
-        y, u, v = unpack(out.picture, height, width)
-        return y[0], u[0], v[0]
+            flow = torch.from_numpy(optical_flow(_luma(packed), _luma(self.reference.seen.picture)))[None]
+        out = self.net(self.reference.seen, target, packed, self.condition, flow=flow)
+        if self.box is None:
+            return _planes(out.picture, height, width)
+        around = self.reference.planes if base is None else base
+        inside = face_box.cut(around, self.box)
+        seen_width, seen_height = face_box.network_size(self.box)
+        if (seen_height, seen_width) == inside[0].shape:
+            return face_box.compose(around, _planes(out.picture, seen_height, seen_width), self.box)
+        if packed is None:  # what is changed is the reference, warped: at its full size
+            inside = _planes(warp_packed(self._packed(inside), out.motion.deformation), *inside[0].shape)
+        changes = _changes(out.picture - (out.warped if packed is None else packed), seen_height, seen_width)
+        return face_box.compose(around, face_box.add_enlarged(inside, changes), self.box)
+
+    def _seen(self, planes: Planes) -> Planes:
+        """What the network sees of a picture."""
+        return planes if self.box is None else face_box.shrink(face_box.cut(planes, self.box), face_box.network_size(self.box))
 
     def _packed(self, planes: Planes) -> Tensor:
         """(1, 6, H/2, W/2), padded to what the network takes by repeating the last row and column."""
@@ -81,6 +113,20 @@ class Animator:
         u, v = (_padded(plane, height // 2, width // 2) for plane in planes[1:])
         flat = np.concatenate((y.ravel(), u.ravel(), v.ravel()))
         return pack(torch.from_numpy(flat)[None], height, width).contiguous(memory_format=torch.channels_last)
+
+
+def _planes(packed: Tensor, height: int, width: int) -> Planes:
+    """The only picture of a packed batch."""
+    y, u, v = unpack(packed, height, width)
+    return y[0], u[0], v[0]
+
+
+def _changes(packed: Tensor, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """The difference of two packed pictures (1, 6, H/2, W/2), as planes in 8-bit levels, cropped to an even size."""
+    levels = packed[0].float() * 255
+    y = F.pixel_shuffle(levels[:4], 2)[0, :height, :width]
+    u, v = levels[4:, : height // 2, : width // 2]
+    return y.numpy(), u.numpy(), v.numpy()
 
 
 def _luma(packed: Tensor) -> Plane:

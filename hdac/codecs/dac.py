@@ -9,8 +9,12 @@ Open loop: nothing but references and keypoints is sent, so a frame never depend
     rd     ours: as soon as what the old reference has lost, summed up since it was sent, exceeds what a new one costs
            (a ski rental: at most twice the cost of an encoder that knew the future), distortion against true bits by the
            Lagrangian factor of HEVC's reference software for the reference's QP
-    psnr   the paper's: where the smoothed PSNR-Y of the animation falls below a threshold
-    never
+    psnr   the paper's: where the smoothed PSNR-Y of the animation falls below a threshold; ours: at a scene cut, which one
+           frame far below it is, without the frame that smoothing would wait for
+    never  a scene cut, too, is animated from what there is
+
+Of large pictures a box around the face is animated, and all else is the reference's (`hdac.codecs.face_box`). What the rules
+compare are whole pictures: a background that has changed is a reason for a new reference.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import BitstreamError, InputError
 from hdac import weights
+from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier
@@ -33,10 +38,9 @@ from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
 
 if TYPE_CHECKING:
-    from hdac.codecs.animator import Animator
-    from hdac.nets.hybrid import Reference
+    from hdac.codecs.animator import Animator, Reference
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_REFERENCES = 4
@@ -47,6 +51,9 @@ _NEW = 0
 present one. Both sides keep the last MAX_REFERENCES in order of use."""
 
 REFRESH = ("rd", "psnr", "never")
+
+CUT_DB = 10.0
+"""Chosen: a frame whose PSNR-Y is that far below the threshold is no animation of the reference, but another scene."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +112,9 @@ class Dac(LayeredCodec):
             keypoint_step=self.keypoint_step,
             checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
+            face_box=face_box.find(clip),
         )
-        animator = Animator(network, None, self.qp, self.best_look)
+        animator = Animator(network, None, self.qp, self.best_look, header.face_box)
         motion = KeypointEncoder(_keypoint_settings(animator, header))
         buffer = _Buffer()
         writer = Writer(header)
@@ -182,8 +190,9 @@ class _Rule:
             self.lost += max(0.0, error - self.floor)
             return self.lost > self.price
         if self.codec.refresh == "psnr":
-            self.smoothed_db = (self.smoothed_db + _psnr_y(error, source)) / 2
-            return self.smoothed_db < self.codec.threshold_db
+            now_db = _psnr_y(error, source)
+            self.smoothed_db = (self.smoothed_db + now_db) / 2
+            return self.smoothed_db < self.codec.threshold_db or now_db < self.codec.threshold_db - CUT_DB
         return False
 
 
@@ -214,7 +223,8 @@ def decode(reader: Reader) -> Iterator[Planes]:
     header = reader.header
     if header.reference_codec != "bpg":
         raise BitstreamError(f"DAC has BPG references, the header says {header.reference_codec}")
-    animator = Animator(networks.by_id(header.weights_id), None, header.reference_qp, header.best_look)
+    network = networks.by_id(header.weights_id)
+    animator = Animator(network, None, header.reference_qp, header.best_look, header.face_box)
     motion = KeypointDecoder(_keypoint_settings(animator, header))
     buffer = _Buffer()
     height, width = header.stream.height, header.stream.width

@@ -9,6 +9,8 @@ which also makes the base layer better (`Hdac.paper` pays for a second one, as p
 which runs the decoder's networks, decides by true distortion at which strength their correction of the base layer is shown,
 from not at all to half as much again: the clip is never worse than its base layer in squared error. (With `best_look` it
 may be: see there.)
+
+Of large pictures the networks see a box around the face, and all else is the base layer's (`hdac.codecs.face_box`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import BitstreamError, InputError
 from hdac import weights
-from hdac.codecs import base_layer
+from hdac.codecs import base_layer, face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier
@@ -36,7 +38,7 @@ from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, p
 if TYPE_CHECKING:
     from hdac.network import Network
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
 
 STRENGTHS = range(4)
@@ -149,8 +151,9 @@ class Hdac(LayeredCodec):
             keypoint_step=self.keypoint_step,
             checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
+            face_box=face_box.find(clip),
         )
-        animator = Animator(network, header.base_qp, header.reference_qp, header.best_look)
+        animator = Animator(network, header.base_qp, header.reference_qp, header.best_look, header.face_box)
         motion = KeypointEncoder(_keypoint_settings(network, header)) if self.send_keypoints else None
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
         parts = [writer.header]
@@ -179,7 +182,9 @@ class Hdac(LayeredCodec):
             elif self.always_fused:
                 strength = FULL
             else:
-                strength = choice(source, decoded, animator.show(decoded, keypoints, clip.height, clip.width))
+                shown = animator.show(decoded, keypoints, clip.height, clip.width)
+                # outside of the box they are the same, which must not make up for what looks bad in it
+                strength = choice(*(face_box.cut(planes, header.face_box) for planes in (source, decoded, shown)))
             parts.append(writer.add(Unit(picture.payload, picture.plain, layer, bpg, strength=strength)))
         return b"".join(parts) + writer.finish()
 
@@ -260,7 +265,7 @@ def decode(reader: Reader) -> Iterator[Planes]:
 
     header = reader.header
     network = networks.by_id(header.weights_id)
-    animator = Animator(network, header.base_qp, header.reference_qp, header.best_look)
+    animator = Animator(network, header.base_qp, header.reference_qp, header.best_look, header.face_box)
     settings = _keypoint_settings(network, header)
     motion = KeypointDecoder(settings) if header.keypoints_sent else None
     size = header.stream.height, header.stream.width

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 MAX_SIDE = 1920
-"""Of pictures that networks work on: a guard of the memory, theirs grows with the picture."""
+"""Of pictures that are coded: a guard of the memory. Networks see less of them (`hdac.codecs.face_box`)."""
 
 
 def check_size(width: int, height: int) -> None:
-    """Raises InputError for pictures that are too large for the networks."""
+    """Raises InputError for pictures that are too large."""
     if max(width, height) > MAX_SIDE:
-        raise InputError(f"networks work on pictures of up to {MAX_SIDE} a side, not {width}x{height}")
+        raise InputError(f"pictures of up to {MAX_SIDE} a side are coded, not {width}x{height}")
 
 
 def lagrange_multiplier(qp: int) -> float:

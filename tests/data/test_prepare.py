@@ -16,8 +16,9 @@ from data.clip import Clip
 from data.crop import Box, crop
 from data.faces import HaarCascade, YuNet
 from data.files import file_sha256
+from data.framing import FACE_SHARE, face_square
 from data.io import read_clip, write_clip
-from data.prepare import FACE_SHARE, Piece, face_finder, face_square, main, scene_cuts, split
+from data.prepare import Piece, face_finder, main, scene_cuts, split
 from data.sequences import resolve
 from tests.paths import METRIC_WEIGHTS, needs_shared
 
@@ -105,6 +106,14 @@ def test_the_square_is_clamped_to_the_picture() -> None:
     box = face_square(shot(6, (-0, 0), size=(190, 270)), HaarCascade())
     assert box is not None
     assert box.x >= 0 and box.y >= 0 and box.x + box.width <= 270 and box.y + box.height <= 190
+
+
+def test_two_people_who_are_seen_alike_are_not_taken_for_one_between_them() -> None:
+    left, right = shot(6, (0, 40), size=(360, 640)), shot(6, (360, 40), size=(360, 640))
+    both = Clip(*[np.concatenate((getattr(left, p)[..., : n // 2], getattr(right, p)[..., n // 2 :]), -1)
+                  for p, n in (("y", 640), ("u", 320), ("v", 320))], left.fps)  # fmt: skip
+    box = face_square(both, HaarCascade())
+    assert box is not None and min(abs(box.x + box.width / 2 - x - FACE[0]) for x in (0, 360)) < 20
 
 
 def test_faces_too_small_for_the_size_are_left_out() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from baselines.stream import StreamHeader
 from data.clip import Colour
+from data.crop import Box
 from data.errors import BitstreamError, InputError, TruncatedBitstream, UnsupportedVersion
 from hdac.container import LayeredHeader, Reader, Unit, Writer, ledger
 
@@ -51,6 +52,32 @@ def test_units_without_a_base_layer_come_back(content: list[Unit]) -> None:
     stream = StreamHeader("dac", 64, 48, Fraction(25), len(content), Colour())
     header = LayeredHeader(stream, reference_qp=40, reference_codec="bpg", keypoints_sent=True, weights_id=b"1234")
     assert read(written(header, content)) == (header, content)
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 64, 64), Box(420, 2, 1078, 1076), Box(254, 256, 1664, 822)])
+def test_a_face_box_comes_back_in_no_more_than_eight_bytes(box: Box) -> None:
+    stream = StreamHeader("hdac", 1919, 1079, Fraction(25), 1, Colour())
+    header = LayeredHeader(stream, 45, 33, weights_id=b"abcd", face_box=box)
+    assert read(written(header, [Unit(base=b"x")])) == (header, [Unit(base=b"x")])
+    assert len(header.pack()) <= len(stream.pack()) + 9 + 8
+
+
+@pytest.mark.parametrize("system", ["dac", "hdac"])
+def test_large_pictures_without_a_face_box_are_refused(system: str) -> None:
+    stream = StreamHeader(system, 640, 480, Fraction(25), 1, Colour())
+    with pytest.raises(InputError, match="640x480"):
+        LayeredHeader(stream, weights_id=b"abcd")
+    data = bytearray(LayeredHeader(stream, weights_id=b"abcd", face_box=Box(0, 0, 64, 64)).pack())
+    data[len(stream.pack()) + 1] &= 127
+    with pytest.raises(BitstreamError, match="640x480"):
+        Reader(io.BytesIO(bytes(data)))
+
+
+def test_a_stream_without_networks_has_no_face_box() -> None:
+    stream = StreamHeader("hevc-stripped", 640, 480, Fraction(25), 1, Colour())
+    assert LayeredHeader(stream).face_box is None
+    with pytest.raises(InputError, match="no networks"):
+        LayeredHeader(stream, face_box=Box(0, 0, 64, 64))
 
 
 def test_an_all_skip_frame_is_three_bytes() -> None:
@@ -135,6 +162,10 @@ def test_other_versions_are_refused() -> None:
         ({"checksum_interval": 256}, "256"),
         ({"weights_id": b""}, "weights id"),
         ({"reference_codec": "jpeg"}, "jpeg"),
+        ({"face_box": Box(1, 0, 64, 64)}, "even"),
+        ({"face_box": Box(-2, 0, 64, 64)}, "negative"),
+        ({"face_box": Box(0, 0, 64, 62)}, "64x62"),
+        ({"face_box": Box(194, 0, 64, 64)}, "not inside"),
     ],
 )
 def test_values_that_do_not_fit_are_named(change: dict[str, object], message: str) -> None:
