@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test check results install bench clean
+.PHONY: demo test check results results-layered install bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/rd-sweep --sequences sample/occluder --frames 40 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
@@ -21,6 +21,7 @@ check: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_metrics --out results/bench/metrics.json
 	$(BIN)/python -m tests.bench.bench_sweep --out results/bench/sweep.json
+	$(BIN)/python -m tests.bench.bench_codecs --out results/bench/codecs.json
 
 # The reference results, from a folder of clips: hours on two cores; resumes. Weights of network metrics: $HDAC_METRIC_WEIGHTS
 CLIPS ?= ../shared/data/talkingheads/test
@@ -32,6 +33,15 @@ results: $(VENV)/.installed
 	$(BIN)/rd-plot results/conventional --format svg
 	$(BIN)/rd-dump results/conventional --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc av1 h264
 	$(BIN)/rd-report results/conventional
+
+# The layered codecs on the same clips, beside the points of `make results`
+results-layered: $(VENV)/.installed
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hevc-stripped dac hdac hdac-look hdac-paper --frames 125 --points 4 \
+		--anchors results/conventional --metrics psnr ssim xpsnr vmaf lpips temporal --jobs $(JOBS) --cache runs/cache \
+		--no-report --out results/hdac
+	$(BIN)/rd-plot results/hdac --format svg
+	$(BIN)/rd-dump results/hdac --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc hevc-stripped hdac
+	$(BIN)/rd-report results/hdac
 
 install: $(VENV)/.installed
 
