@@ -11,6 +11,7 @@ os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr o
 import av
 import av.error
 import numpy as np
+from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
@@ -66,26 +67,48 @@ def _i420(clip: Clip, i: int) -> NDArray[np.uint8]:
     return flat.reshape(-1, clip.width)
 
 
+class PictureDecoder:
+    """A decoder that is fed picture by picture and gives a frame as soon as it has it: at low delay, with its picture."""
+
+    def __init__(self, standard: str) -> None:
+        self.standard = standard
+        self._context = cast(VideoCodecContext, av.CodecContext.create(_DECODERS[standard], "r"))
+        self._context.thread_count = 1
+        # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
+        self._context.options = {"err_detect": "explode"} if standard not in ("av1",) else {}
+        if standard == "vvc":  # FFmpeg's decoder otherwise keeps back a frame for each core of the machine
+            self._context.flags |= Flags.low_delay
+        self._n_pictures = 0
+
+    def decode(self, units: Sequence[bytes]) -> list[av.VideoFrame]:
+        """The frames that are ready behind this picture, given as its NAL units or as one temporal unit. Raises BitstreamError
+        for a damaged one."""
+        data = units[0] if self.standard in ("av1", "vp9") else b"".join(b"\0\0\0\1" + unit for unit in units)
+        packet = av.Packet(data)
+        packet.pts = packet.dts = self._n_pictures
+        self._n_pictures += 1
+        return self._frames(packet)
+
+    def flush(self) -> list[av.VideoFrame]:
+        """What is left at the end. Raises BitstreamError."""
+        return self._frames(None)
+
+    def _frames(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        try:
+            return self._context.decode(packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise BitstreamError(f"the {self.standard} stream is damaged: {error}") from error
+
+
 def decoded_frames(standard: str, pictures: Iterable[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
     """Frames of coded pictures, each given as its NAL units or as one temporal unit; BitstreamError for damaged ones.
 
     A frame comes as soon as the decoder has it: at low delay, before the next picture is asked for.
     """
-    context = cast(VideoCodecContext, av.CodecContext.create(_DECODERS[standard], "r"))
-    context.thread_count = 1
-    # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
-    context.options = {"err_detect": "explode"} if standard not in ("av1",) else {}
-    try:
-        for i, units in enumerate(pictures):
-            data = units[0] if standard in ("av1", "vp9") else b"".join(b"\0\0\0\1" + unit for unit in units)
-            packet = av.Packet(data)
-            packet.pts = packet.dts = i
-            yield from context.decode(packet)
-        yield from context.decode(None)
-    except BitstreamError:  # of those who give the pictures
-        raise
-    except (av.error.FFmpegError, ValueError) as error:
-        raise BitstreamError(f"the {standard} stream is damaged: {error}") from error
+    decoder = PictureDecoder(standard)
+    for units in pictures:
+        yield from decoder.decode(units)
+    yield from decoder.flush()
 
 
 def planes_8bit(frame: av.VideoFrame) -> list[Plane]:

@@ -86,7 +86,7 @@ def encode_vvc_still(picture: Clip, qp: int, preset: str = "slow") -> bytes:
     if not 0 <= qp <= 63:
         raise InputError(f"qp {qp} is not in 0..63")
     check_size(picture.width, picture.height)
-    width, height = _coded(picture.width), _coded(picture.height)
+    width, height = coded_side(picture.width), coded_side(picture.height)
     planes = (
         np.pad(plane[0], ((0, rows - plane.shape[1]), (0, columns - plane.shape[2])), mode="edge")
         for plane, rows, columns in (
@@ -106,7 +106,7 @@ def encode_vvc_still(picture: Clip, qp: int, preset: str = "slow") -> bytes:
     single = sorted(by_type) == [Vvc.IDR_N_LP, Vvc.SPS, Vvc.PPS] and all(len(found) == 1 for found in by_type.values())
     if not usual or not single or len(aps) > 15:
         raise ExternalCodecError(["libvvenc"], 0, f"unexpected NAL units for one picture: {counts}")
-    parameter_sets = _read_parameter_sets(by_type[Vvc.SPS][0], by_type[Vvc.PPS][0], width, height)
+    parameter_sets = read_parameter_sets(by_type[Vvc.SPS][0], by_type[Vvc.PPS][0], width, height)
     number = next((n for n, known_ones in PARAMETER_SETS.items() if known_ones == parameter_sets), 0)
     stream = bytes((number | len(aps) << 4,)) + write_ue7(picture.width) + write_ue7(picture.height)
     if not number:
@@ -142,8 +142,8 @@ def _field(contents: bytes) -> bytes:
     return write_ue7(len(contents)) + contents
 
 
-def _read_parameter_sets(sps: bytes, pps: bytes, width: int, height: int) -> ParameterSets:
-    """What the SPS and PPS of a picture of that size say besides it; the reverse of `_write_parameter_sets`."""
+def read_parameter_sets(sps: bytes, pps: bytes, width: int, height: int) -> ParameterSets:
+    """What the SPS and PPS of a picture of that size say besides it; the reverse of `write_parameter_sets`."""
     sps_bits, pps_bits = _to_bits(unescape(sps[2:])), _to_bits(unescape(pps[2:]))
     size = _size_bits(width, height)
     for ctu in range(3):
@@ -180,7 +180,7 @@ def decode_vvc_still(stream: bytes) -> tuple[Plane, Plane, Plane]:
         sps_end, position = _take_field(stream, position + 1)
         pps_end, position = _take_field(stream, position)
         parameter_sets = ParameterSets(ctu, sps_end, pps_end)
-    units = list(_write_parameter_sets(parameter_sets, _coded(width), _coded(height)))
+    units = list(write_parameter_sets(parameter_sets, coded_side(width), coded_side(height)))
     for _ in range(n_aps):
         contents, position = _take_field(stream, position)
         units.append(_HEADERS[Vvc.PREFIX_APS] + contents)
@@ -200,8 +200,8 @@ def decode_vvc_still(stream: bytes) -> tuple[Plane, Plane, Plane]:
 def _decode_vvc(units: list[bytes], width: int, height: int) -> tuple[Plane, Plane, Plane]:
     """The planes of one picture, 8 bit, cropped to its true size."""
     frames = list(decoded_frames("vvc", [units]))
-    if len(frames) != 1 or (frames[0].width, frames[0].height) != (_coded(width), _coded(height)):
-        raise BitstreamError(f"expected one picture of {_coded(width)}x{_coded(height)}, decoded {frames}")
+    if len(frames) != 1 or (frames[0].width, frames[0].height) != (coded_side(width), coded_side(height)):
+        raise BitstreamError(f"expected one picture of {coded_side(width)}x{coded_side(height)}, decoded {frames}")
     y, u, v = planes_8bit(frames[0])
     rows, columns = (height + 1) // 2, (width + 1) // 2
     return y[:height, :width].copy(), u[:rows, :columns].copy(), v[:rows, :columns].copy()
@@ -214,7 +214,7 @@ def _take_field(stream: bytes, position: int) -> tuple[bytes, int]:
     return stream[position : position + length], position + length
 
 
-def _write_parameter_sets(parameter_sets: ParameterSets, width: int, height: int) -> tuple[bytes, bytes]:
+def write_parameter_sets(parameter_sets: ParameterSets, width: int, height: int) -> tuple[bytes, bytes]:
     """SPS and PPS NAL units for a coded size."""
     size = _size_bits(width, height)
     sps = _SPS_HEAD.format(ctu=parameter_sets.ctu, level=_LEVEL) + size + _to_bits(parameter_sets.sps_end)
@@ -228,7 +228,8 @@ def _write_parameter_sets(parameter_sets: ParameterSets, width: int, height: int
 # -- both ------------------------------------------------------------------------------------------------------------
 
 
-def _coded(side: int) -> int:
+def coded_side(side: int) -> int:
+    """Width or height as libvvenc gets it."""
     return max(-(-side // ALIGNMENT) * ALIGNMENT, MIN_CODED)
 
 

@@ -2,6 +2,7 @@
 
     hdac list
     hdac encode call.mp4 call.hdac --kbps 12
+    hdac encode call.mp4 call.hdac --qp 40 --base-codec vvc --base-every 2
     hdac info call.hdac
     hdac decode call.hdac call.mp4
     hdac encode call.mp4 call.vvc --codec vvc --qp 42
@@ -28,7 +29,8 @@ from hdac import weights
 from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
-from hdac.container import LayeredHeader, Reader
+from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
+from hdac.container import BASE_CODECS, BASE_STEPS, LayeredHeader, Reader
 from hdac.decoder import decode_tolerant, frames, verified_frames
 from hdac.families import LAYERED
 from hdac.rate import hit
@@ -84,16 +86,38 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
     if missing:
         raise InputError(f"codec {name} cannot run here: {missing}")
     period = intra_period(args.regime)
+    _check_layer_options(name, args)
+    common = {"qp": args.qp, "intra_period": period, "best_look": args.best_look, "network": args.network}
+    reference = {} if args.reference_codec is None else {"reference_codec": args.reference_codec}
     if name == "hdac":
-        return Hdac(qp=args.qp, intra_period=period, best_look=args.best_look, network=args.network)
+        base = {"base_codec": args.base_codec, "base_every": args.base_every, "base_half": args.base_half}
+        return Hdac(**common, **base, **reference, reference_qp=args.reference_qp, send_keypoints=args.send_keypoints)
     if name == "dac":
-        return Dac(qp=args.qp, intra_period=period, best_look=args.best_look, network=args.network)
+        return Dac(**common, **reference)
     if args.best_look or args.network != DEFAULT_NETWORK:
         raise InputError(f"--best-look and --network are for dac and hdac, not for {name}")
     codec = FAMILIES[name].candidates(args.regime, 1)[0]
     if not isinstance(codec, Tunable):
         raise InputError(f"codec {name} has no quantiser to set")
     return codec.with_quantiser(args.qp)
+
+
+def _check_layer_options(name: str, args: argparse.Namespace) -> None:
+    """Raises InputError for options of layers that the codec does not have."""
+    of_hdac = {
+        "--base-codec": args.base_codec != "hevc",
+        "--base-every": args.base_every != 1,
+        "--base-half": args.base_half,
+        "--reference-qp": args.reference_qp is not None,
+        "--send-keypoints": args.send_keypoints,
+    }
+    wrong = [option for option, given in of_hdac.items() if given and name != "hdac"]
+    if args.reference_codec is not None and name not in ("dac", "hdac"):
+        wrong.append("--reference-codec")
+    if wrong:
+        raise InputError(f"codec {name} has no {', '.join(wrong)}; hdac has")
+    if name == "hdac" and args.reference_codec is not None and args.reference_qp is None:
+        raise InputError("--reference-codec of hdac needs --reference-qp, else the base layer's intra picture is the reference")
 
 
 def _decode(args: argparse.Namespace) -> None:
@@ -161,8 +185,13 @@ def _info(args: argparse.Namespace) -> None:
 def _settings(header: LayeredHeader) -> dict[str, str]:
     """What the header of a layered stream says besides size and rate, for people."""
     system, box = header.stream.standard, header.face_box
-    said = {} if system == "dac" else {"base QP": str(header.base_qp)}
-    reference = {"base": "the base layer's intra pictures", "bpg": "BPG"}[header.reference_codec]
+    said = {}
+    if system != "dac":
+        every = f", every {header.base_every} frames" if header.base_every > 1 else ""
+        said["base layer"] = header.base_codec.upper() + every + ", half size" * header.base_half
+        said["base QP"] = str(header.base_qp)
+    shared = header.reference_codec == "base"
+    reference = "the base layer's intra pictures" if shared else header.reference_codec.upper()
     said["reference"] = f"QP {header.reference_qp}, {reference}"
     if system != "hevc-stripped":
         said["keypoints"] = f"step {header.keypoint_step}, {'sent' if header.keypoints_sent else 'not sent'}"
@@ -196,6 +225,12 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--kbps", type=float, help="find the settings that hit this rate within 5 %% (layered codecs)")
     encoder.add_argument("--best-look", action="store_true", help="dac, hdac: best look rather than least error")
     encoder.add_argument("--network", default=DEFAULT_NETWORK, help="dac, hdac: weights, NAME.safetensors in $HDAC_WEIGHTS")
+    encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")
+    encoder.add_argument("--base-every", type=int, choices=BASE_STEPS, default=1, help="hdac: frames to a base picture")
+    encoder.add_argument("--base-half", action="store_true", help="hdac: base pictures of half width and height")
+    encoder.add_argument("--send-keypoints", action="store_true", help="hdac: of the source; else found on the base layer")
+    encoder.add_argument("--reference-qp", type=int, metavar="QP", help="hdac: references of their own, of this QP")
+    encoder.add_argument("--reference-codec", choices=REFERENCE_CHOICES, help="dac, hdac: their codec, BPG where none is named")
     encoder.add_argument("--regime", choices=REGIMES, default=REGIMES[0], help="one intra picture, or one every 32")
     encoder.add_argument("--frames", type=int, metavar="N", help="only the first N frames")
     encoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")

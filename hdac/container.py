@@ -7,7 +7,9 @@
             frame count
     1       version of this format: 1
     1       bit 0 best look wanted, bit 1 Jacobians sent, bits 2-3 keypoint step (64 << n), bits 4-5 reference codec (0 intra
-            pictures of the base layer, 1 BPG), bit 6 keypoints sent, bit 7 a face box follows
+            pictures of the base layer, 1 BPG, 2 VVC still, 3 learned), bit 6 keypoints sent, bit 7 a face box follows
+    1       base layer: bits 0-1 codec (0 HEVC, 1 VVC), bits 2-3 n - 1, where every n-th frame has a base picture (n is 1 to 3),
+            bit 4 half width and height; the other bits are 0. All 0 in system 33, no VVC in system 32
     1       QP of the base layer's P pictures (0 where there is none)
     1       QP of the reference
     1       units between two checksums; 0: no checksum
@@ -23,8 +25,12 @@
     ..      ue7 length and bytes of every layer that is there, in the order reference, residual, keypoints; then the base layer,
             which has the rest and no length. Where no layer can follow, the last one has no length.
 
-`plain` belongs to the base layer (`hdac.slim_hevc`). A checksum is the low 16 bits of the CRC-32 of all bytes since the one
-before it. A frame of a base layer whose picture is all skip is 3 bytes.
+`plain` belongs to the base layer (`hdac.slim_hevc`, `hdac.slim_vvc`). A checksum is the low 16 bits of the CRC-32 of all bytes
+since the one before it. A frame of a base layer whose picture is all skip is 3 bytes.
+
+In a frame without a base picture, of a system that has a base layer, the unit may be a single byte that repeats a picture: 1
+the one shown last, 3 the base layer's last one; that changes no mode. Where keypoints are sent instead, the network animates
+the reference by them alone; the strength has no meaning then and stays as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -42,7 +48,10 @@ from data.crop import Box
 from data.errors import BitstreamError, InputError, TruncatedBitstream, UnsupportedVersion
 
 VERSION = 1
-REFERENCE_CODECS = {"base": 0, "bpg": 1}  # numbers in the stream; never renumber
+# numbers in the stream; never renumber
+REFERENCE_CODECS = {"base": 0, "bpg": 1, "vvc": 2, "learned": 3}
+BASE_CODECS = {"hevc": 0, "vvc": 1}
+BASE_STEPS = (1, 2, 3)
 KEYPOINT_STEPS = (64, 128, 256, 512)
 CHECKSUM_BYTES = 2
 MAX_UNIT = 1 << 24
@@ -51,6 +60,8 @@ MAX_WHOLE_SAMPLES = 2 * 256 * 256
 """Luma samples of a picture that networks see as a whole: twice what they are trained on. Larger ones have a face box."""
 MIN_BOX_SIDE = 64
 """Luma samples: the grid on which networks find motion."""
+
+_REPEATED: dict[Literal["shown", "base"], int] = {"shown": 1, "base": 3}
 
 FULL = 2
 """Strength at which the fused picture is shown as the network made it."""
@@ -80,6 +91,11 @@ class LayeredHeader:
     """4 bytes; none in a stream without networks."""
     face_box: Box | None = None
     """What networks see of every picture, in luma samples, even; None: all."""
+    base_codec: str = "hevc"
+    base_every: int = 1
+    """Every base_every-th frame has a base picture."""
+    base_half: bool = False
+    """Base pictures have half the width and height."""
 
     def __post_init__(self) -> None:
         if self.stream.standard not in LAYERED_STANDARDS:
@@ -89,6 +105,15 @@ class LayeredHeader:
                 raise InputError(f"{name}={getattr(self, name)} is not between 0 and 63")
         if self.reference_codec not in REFERENCE_CODECS:
             raise InputError(f"reference codec {self.reference_codec!r} is not one of {', '.join(REFERENCE_CODECS)}")
+        if self.base_codec not in BASE_CODECS:
+            raise InputError(f"base codec {self.base_codec!r} is not one of {', '.join(BASE_CODECS)}")
+        if self.base_every not in BASE_STEPS:
+            raise InputError(f"base_every={self.base_every} is not one of {BASE_STEPS}")
+        if self.stream.standard == "dac" and self._base_settings():
+            settings = f"base_codec={self.base_codec!r}, base_every={self.base_every}, base_half={self.base_half}"
+            raise InputError(f"dac has no base layer, but {settings}")
+        if self.stream.standard == "hevc-stripped" and self.base_codec != "hevc":
+            raise InputError(f"hevc-stripped with a base layer of {self.base_codec}")
         if self.keypoint_step not in KEYPOINT_STEPS:
             raise InputError(f"keypoint step {self.keypoint_step} is not one of {KEYPOINT_STEPS}")
         if not 0 <= self.checksum_interval <= 255:
@@ -117,6 +142,13 @@ class LayeredHeader:
     def _weights_bytes(system: str) -> int:
         return 0 if system == "hevc-stripped" else 4
 
+    def _base_settings(self) -> int:
+        return BASE_CODECS[self.base_codec] | BASE_STEPS.index(self.base_every) << 2 | self.base_half << 4
+
+    def has_base_picture(self, t: int) -> bool:
+        """Whether frame `t` has a picture of the base layer."""
+        return self.stream.standard != "dac" and t % self.base_every == 0
+
     def pack(self) -> bytes:
         settings = (
             self.best_look
@@ -126,7 +158,7 @@ class LayeredHeader:
             | self.keypoints_sent << 6
             | (self.face_box is not None) << 7
         )
-        fixed = bytes((VERSION, settings, self.base_qp, self.reference_qp, self.checksum_interval))
+        fixed = bytes((VERSION, settings, self._base_settings(), self.base_qp, self.reference_qp, self.checksum_interval))
         box = self.face_box
         numbers = () if box is None else (box.x, box.y, box.width, box.height)
         return self.stream.pack() + fixed + self.weights_id + b"".join(write_ue7(number // 2) for number in numbers)
@@ -143,27 +175,43 @@ class Unit:
     residual: bytes | None = None
     strength: int = 0
     """Of the networks' correction of the base layer, 0 to 3 halves."""
+    repeated: Literal["shown", "base"] | None = None
+    """In a frame without a base picture: no layers, but the picture shown last once more, or the base layer's last one."""
+
+    @property
+    def layers(self) -> list[bytes]:
+        """Those that are there, in their order."""
+        return [layer for layer in (self.reference, self.residual, self.keypoints, self.base) if layer is not None]
 
 
 class Writer:
     """Writes a file, unit by unit: `header`, then what `add` gives, then `finish`."""
 
     def __init__(self, header: LayeredHeader) -> None:
-        self.has_base = header.stream.standard != "dac"
+        self._layered = header
         self.interval = header.checksum_interval
         self.header = header.pack()
+        self._n_units = 0
         self._mode = 0
         self._since = 0
         self._crc = zlib.crc32(self.header)
 
     def add(self, unit: Unit) -> bytes:
         """The bytes of one access unit and, where one is due, a checksum."""
-        if (unit.base is not None) != self.has_base:
-            raise InputError(f"a unit {'without' if self.has_base else 'with'} a base layer in such a stream")
-        lasting = unit.strength & _STRENGTH | _KEYPOINTS * (unit.keypoints is not None)
+        has_base = self._layered.has_base_picture(self._n_units)
+        between = not has_base and self._layered.stream.standard != "dac"
+        if (unit.base is not None) != has_base:
+            raise InputError(f"frame {self._n_units} {'without' if has_base else 'with'} a base picture in such a stream")
+        if unit.repeated and (not between or unit.layers) or between and unit.plain:
+            raise InputError(f"frame {self._n_units} cannot be repeated or plain, or has layers besides: {unit}")
+        self._n_units += 1
+        if unit.repeated:
+            return self._checked(bytes((_REPEATED[unit.repeated],)))
+        strength = self._mode & _STRENGTH if between else unit.strength & _STRENGTH
+        lasting = strength | _KEYPOINTS * (unit.keypoints is not None)
         mode = lasting | _REFERENCE * (unit.reference is not None) | _RESIDUAL * (unit.residual is not None)
-        layers = [layer for layer in (unit.reference, unit.residual, unit.keypoints, unit.base) if layer is not None]
-        body = b"".join(write_ue7(len(layer)) + layer for layer in layers[:-1]) + (layers[-1] if layers else b"")
+        *lengthy, last = unit.layers or [b""]
+        body = b"".join(write_ue7(len(layer)) + layer for layer in lengthy) + last
         changed = mode != self._mode
         self._mode = lasting
         return self._checked(write_ue7(len(body) << 2 | changed << 1 | unit.plain) + bytes([mode] * changed) + body)
@@ -243,12 +291,13 @@ class Reader:
         stream, used = StreamHeader.unpack(data, LAYERED_STANDARDS)
         if used != len(data):
             raise BitstreamError(f"the stream header takes {used} of {len(data)} bytes")
-        version, settings, base_qp, reference_qp, interval = self._read(5)
+        version, settings, base, base_qp, reference_qp, interval = self._read(6)
         if version != VERSION:
             raise UnsupportedVersion(f"version {version} of the container, this code knows {VERSION}")
         references = {number: name for name, number in REFERENCE_CODECS.items()}
-        if settings >> 4 & 3 not in references:
-            raise BitstreamError(f"unknown settings 0x{settings:02x} in the header")
+        base_codecs = {number: name for name, number in BASE_CODECS.items()}
+        if base >> 5 or base & 3 not in base_codecs or base >> 2 & 3 >= len(BASE_STEPS):
+            raise BitstreamError(f"unknown settings 0x{base:02x} of the base layer in the header")
         try:
             return LayeredHeader(
                 stream,
@@ -261,6 +310,9 @@ class Reader:
                 keypoints_sent=bool(settings & 64),
                 checksum_interval=interval,
                 weights_id=self._read(LayeredHeader._weights_bytes(stream.standard)),
+                base_codec=base_codecs[base & 3],
+                base_every=BASE_STEPS[base >> 2 & 3],
+                base_half=bool(base & 16),
                 face_box=Box(*(2 * self._read_ue7() for _ in range(4))) if settings & 128 else None,
             )
         except InputError as error:
@@ -271,10 +323,9 @@ class Reader:
 
         Raises BitstreamError also where anything follows the last unit.
         """
-        has_base = self.header.stream.standard != "dac"
         n_frames, interval, mode = self.header.stream.n_frames, self.header.checksum_interval, 0
         for i in range(n_frames):
-            received, mode = self._unit(mode, has_base)
+            received, mode = self._unit(mode, i)
             if interval and ((i + 1) % interval == 0 or i + 1 == n_frames):
                 expected = (self._crc & 0xFFFF).to_bytes(CHECKSUM_BYTES, "big")
                 if self._read(CHECKSUM_BYTES) != expected:
@@ -285,16 +336,26 @@ class Reader:
         if self._file.read(1):
             raise BitstreamError(f"there are bytes behind the last of {n_frames} frames")
 
-    def _unit(self, mode: int, has_base: bool) -> tuple[Received, int]:
+    def _unit(self, mode: int, t: int) -> tuple[Received, int]:
+        has_base = self.header.has_base_picture(t)
+        between = not has_base and self.header.stream.standard != "dac"
         begin = self._position
         head = self._read_ue7()
         size = head >> 2
         if size > MAX_UNIT:
             raise BitstreamError(f"an access unit of {size} bytes at {begin}")
+        if between and head & 1:
+            repeated = {number: what for what, number in _REPEATED.items()}
+            if head not in repeated:
+                raise BitstreamError(f"a repeated picture with {size} bytes at {begin}")
+            return Received(Unit(repeated=repeated[head]), {"container": self._position - begin}), mode
+        lasting = mode
         if head & 2:
-            lasting, mode = mode, self._read(1)[0]
+            mode = self._read(1)[0]
             if mode >> 5 or mode == lasting:
                 raise BitstreamError(f"unknown mode 0x{mode:02x}, or no other one, at {self._position - 1}")
+        if between and (mode ^ lasting) & _STRENGTH:
+            raise BitstreamError(f"mode 0x{mode:02x} at {begin} changes the strength where there is no base picture")
         body = self._read(size)
         order = (("reference", _REFERENCE), ("residual", _RESIDUAL), ("keypoints", _KEYPOINTS))
         names = [name for name, bit in order if mode & bit] + ["base"] * has_base
@@ -318,7 +379,7 @@ class Reader:
             keypoints=layers.get("keypoints"),
             reference=layers.get("reference"),
             residual=layers.get("residual"),
-            strength=mode & _STRENGTH,
+            strength=0 if between else mode & _STRENGTH,
         )
         return Received(unit, spent), mode & (_STRENGTH | _KEYPOINTS)
 

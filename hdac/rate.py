@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from data.clip import Clip
 from data.errors import InputError
@@ -11,7 +11,7 @@ from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.stripped import HevcStripped
 
 TOLERANCE, CLOSE = 0.05, 0.01
-FINEST_QP, COARSEST_QP = 10, 51
+FINEST_QP = 10
 
 
 def hit(codec: LayeredCodec, clip: Clip, kbps: float) -> tuple[LayeredCodec, bytes]:
@@ -32,14 +32,14 @@ def hit(codec: LayeredCodec, clip: Clip, kbps: float) -> tuple[LayeredCodec, byt
         return len(streams[proxy]) * 8 / float(clip.seconds) / 1000
 
     finest = max(FINEST_QP, codec.i_offset) if isinstance(codec, Hdac) and codec.reference_qp is None else FINEST_QP
-    low, high = finest, COARSEST_QP  # a finer QP never takes fewer bytes, but for noise
+    low, high = finest, codec.coarsest  # a finer QP never takes fewer bytes, but for noise
     while low < high:
         middle = (low + high) // 2
         if rate(codec.with_quantiser(middle)) > kbps:
             low = middle + 1
         else:
             high = middle
-    candidates = [codec.with_quantiser(qp) for qp in (low - 1, low) if finest <= qp <= COARSEST_QP]
+    candidates = [codec.with_quantiser(qp) for qp in (low - 1, low) if finest <= qp <= codec.coarsest]
     nearest = min(candidates, key=lambda candidate: abs(rate(candidate) - kbps))
     for candidate in candidates:
         if isinstance(candidate, (Hdac, HevcStripped)):
@@ -56,8 +56,6 @@ def hit(codec: LayeredCodec, clip: Clip, kbps: float) -> tuple[LayeredCodec, byt
 
 def _proxy(codec: LayeredCodec) -> LayeredCodec:
     """What has the same rate and is quick to encode."""
-    if not isinstance(codec, Hdac) or codec.reference_qp is not None or codec.send_keypoints:
+    if not isinstance(codec, Hdac) or codec.reference_qp is not None or codec.send_keypoints or codec.base_codec != "hevc":
         return codec
-    return HevcStripped(
-        qp=codec.qp, preset=codec.preset, lean=codec.lean, i_offset=codec.i_offset, intra_period=codec.intra_period
-    )
+    return HevcStripped(**{field.name: getattr(codec, field.name) for field in fields(HevcStripped)})

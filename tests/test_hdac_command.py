@@ -17,6 +17,7 @@ from data.io import read_clip, write_clip
 from hdac import weights
 from hdac.__main__ import main
 from hdac.codecs.hdac import Hdac
+from hdac.container import Reader
 from hdac.systems import FAMILIES, decode, ledger
 from tests.clips import moving_clip, psnr_y
 from tests.hdac.nets import save_tiny
@@ -398,7 +399,7 @@ def test_info_tells_the_settings_of_a_layered_stream(layered: Path, capsys: pyte
     whole, middle = "none, the whole picture", "300x300 at (110, 0)"
     for name, options, expected in (
         ("clip", (), {"base QP": "42", "reference": "QP 30, the base layer's intra pictures", "face box": whole}),
-        ("clip", ("--best-look", "--qp", "40"), {"base QP": "40", "best look": "yes", "keypoints": "step 128, not sent"}),
+        ("clip", ("--best-look", "--qp", "40"), {"base QP": "40", "base layer": "HEVC", "keypoints": "step 128, not sent"}),
         ("large", ("--codec", "dac"), {"reference": "QP 42, BPG", "keypoints": "step 128, sent", "face box": middle}),
         ("clip", ("--codec", "dac"), {"best look": "no", "weights": network, "checksum": "every 50 units"}),
     ):
@@ -411,6 +412,39 @@ def test_info_tells_the_settings_of_a_layered_stream(layered: Path, capsys: pyte
     assert main(["info", out]) == 0
     said = dict(re.findall(r"^  (\w+(?: \w+)?)  +(.+)$", capsys.readouterr().out, re.MULTILINE))
     assert "base QP" in said and not {"weights", "keypoints", "best look", "face box"} & set(said)
+
+
+def test_options_of_layers_are_in_the_stream(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["encode", str(layered / "clip.y4m"), str(layered / "o.hdac"), "--network", "tiny", "--base-every", "3"]
+    options = ["--base-half", "--send-keypoints", "--reference-qp", "40", "--reference-codec", "vvc"]
+    assert main([*command, *options]) == 0
+    with (layered / "o.hdac").open("rb") as file:
+        header = Reader(file).header
+    assert (header.base_codec, header.base_every, header.base_half) == ("hevc", 3, True)
+    assert (header.reference_codec, header.reference_qp, header.keypoints_sent) == ("vvc", 40, True)
+    assert main(["decode", str(layered / "o.hdac"), str(layered / "out.y4m")]) == 0
+    assert read_clip(layered / "out.y4m").n_frames == 6
+    capsys.readouterr()
+    assert main(["info", str(layered / "o.hdac")]) == 0
+    said = capsys.readouterr().out
+    assert "HEVC, every 3 frames, half size" in said and "QP 40, VVC" in said
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "named"),
+    [
+        ("hevc", ["--base-codec", "vvc"], "--base-codec"),
+        ("dac", ["--base-every", "2", "--base-half"], "--base-every, --base-half"),
+        ("h264", ["--reference-codec", "vvc"], "--reference-codec"),
+        ("hdac", ["--reference-codec", "vvc"], "--reference-qp"),
+    ],
+)
+def test_options_of_layers_that_a_codec_does_not_have_are_refused(
+    layered: Path, capsys: pytest.CaptureFixture[str], codec: str, options: list[str], named: str
+) -> None:
+    command = ["encode", str(layered / "clip.y4m"), str(layered / "o.hdac"), "--codec", codec]
+    assert main([*command, *options, *(["--network", "tiny"] if codec in ("dac", "hdac") else [])]) == 1
+    assert named in one_error_line(capsys) and not (layered / "o.hdac").exists()
 
 
 def test_a_target_rate_is_hit_and_the_ledger_shown(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,13 @@
 """The networks at work on 8-bit planes: what encoder and decoder of DAC and H-DAC run alike.
 
 What comes back into a later frame, the reference, is a decoded picture of integers. A network's own output is shown and
-forgotten: where another machine rounds a pixel differently it differs by one level in this frame, and nowhere else.
+forgotten, at most shown once more: where another machine rounds a pixel differently it differs by one level there, and nowhere
+else.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +23,7 @@ from hdac.codecs.base_layer import Planes
 from hdac.nets import hybrid
 from hdac.nets.flow import optical_flow
 from hdac.nets.folding import folded
-from hdac.nets.hybrid import condition
+from hdac.nets.hybrid import HybridNet, condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.layers import warp_packed
 from hdac.nets.picture import pack, unpack
@@ -39,7 +41,7 @@ class Reference:
 class Animator:
     """Shows target pictures from a reference, keypoints and, in H-DAC, the decoded base layer.
 
-    base_qp:      of the base layer's P pictures; None: there is no base layer.
+    base_qp:      of the base layer's P pictures; None: there is no base layer. Frames may be without it all the same.
     reference_qp: of the reference pictures.
     best_look:    whether the network is asked for best look rather than least error.
     box:          what the network sees of every picture (`hdac.codecs.face_box`); None: all. Pictures come and go whole.
@@ -50,8 +52,10 @@ class Animator:
     ) -> None:
         self.box = box
         qp = None if base_qp is None else torch.tensor([float(base_qp)])
-        self.condition = condition(qp, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
+        of_reference, look = torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)])
+        self.condition, self._without_base = condition(qp, of_reference, look), condition(None, of_reference, look)
         self.net = folded(network.net, self.condition)
+        self._network = network.net
         self.reference: Reference | None = None
 
     @torch.inference_mode()
@@ -72,11 +76,19 @@ class Animator:
         return self.net.detect(self._packed(self._seen(planes))).position[0].numpy()
 
     @torch.inference_mode()
-    def show(self, base: Planes | None, keypoints: NDArray[np.float32] | None, height: int, width: int) -> Planes:
+    def show(
+        self,
+        base: Planes | None,
+        keypoints: NDArray[np.float32] | None,
+        height: int,
+        width: int,
+        around: Planes | None = None,
+    ) -> Planes:
         """The target picture.
 
         base:      decoded base layer, or None.
         keypoints: (K, 2) as sent, or None: detected on the base layer.
+        around:    what lies around the face box; None: the base layer or, where there is none, the reference.
         """
         assert self.reference is not None and (base is not None or keypoints is not None)
         packed = None if base is None else self._packed(self._seen(base))
@@ -88,11 +100,15 @@ class Animator:
         flow = None
         if packed is not None and self.net.settings.motion.flow:
             flow = torch.from_numpy(optical_flow(_luma(packed), _luma(self.reference.seen.picture)))[None]
-        out = self.net(self.reference.seen, target, packed, self.condition, flow=flow)
+        if packed is None:
+            out = self._animation(self.reference.seen, target, None, self._without_base)
+        else:
+            out = self.net(self.reference.seen, target, packed, self.condition, flow=flow)
         if self.box is None:
             return _planes(out.picture, height, width)
-        around = self.reference.planes if base is None else base
-        inside = face_box.cut(around, self.box)
+        changed = self.reference.planes if base is None else base
+        around = changed if around is None else around
+        inside = face_box.cut(changed, self.box)
         seen_width, seen_height = face_box.network_size(self.box)
         if (seen_height, seen_width) == inside[0].shape:
             return face_box.compose(around, _planes(out.picture, seen_height, seen_width), self.box)
@@ -104,6 +120,11 @@ class Animator:
     def _seen(self, planes: Planes) -> Planes:
         """What the network sees of a picture."""
         return planes if self.box is None else face_box.shrink(face_box.cut(planes, self.box), face_box.network_size(self.box))
+
+    @functools.cached_property
+    def _animation(self) -> HybridNet:
+        """The network for pictures without a base layer."""
+        return self.net if torch.equal(self.condition, self._without_base) else folded(self._network, self._without_base)
 
     def _packed(self, planes: Planes) -> Tensor:
         """(1, 6, H/2, W/2), padded to what the network takes by repeating the last row and column."""

@@ -1,6 +1,6 @@
 """DAC: Konuko, Valenzise, Lathuiliere, "Ultra-low bitrate video conferencing using deep image animation", ICASSP 2021.
 
-    first frame ------------> BPG ----------------------> reference, shown as it is
+    first frame ------------> BPG, or another still ----> reference, shown as it is
     every other frame ------> keypoints, range coded ---> reference, animated
     where that is not enough: a new reference, or a return to one of those sent before
 
@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from baselines.conventional import tool_versions
 from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import BitstreamError, InputError
@@ -47,7 +46,7 @@ MAX_REFERENCES = 4
 """Chosen: references that both sides keep; a return to one of them costs two bytes."""
 
 _NEW = 0
-"""First byte of a reference layer: 0 and a BPG picture; or n and nothing more: the reference that was in use n before the
+"""First byte of a reference layer: 0 and a picture; or n and nothing more: the reference that was in use n before the
 present one. Both sides keep the last MAX_REFERENCES in order of use."""
 
 REFRESH = ("rd", "psnr", "never")
@@ -62,6 +61,8 @@ class Dac(LayeredCodec):
 
     qp: int
     """Of the references."""
+    reference_codec: str = "bpg"
+    """Of the references: "bpg", "vvc" or "learned" (`hdac.codecs.reference`)."""
     refresh: str = "rd"
     """When a new reference is sent: one of REFRESH."""
     threshold_db: float = 33.0
@@ -70,7 +71,6 @@ class Dac(LayeredCodec):
     """Frames from one new reference to the next, besides `refresh`; 0: none."""
     best_look: bool = False
     keypoint_step: int = 128
-    checksum_interval: int = 50
     network: str = "lite"
 
     name: ClassVar[str] = "dac"
@@ -78,18 +78,22 @@ class Dac(LayeredCodec):
     def __post_init__(self) -> None:
         if self.refresh not in REFRESH:
             raise InputError(f"refresh {self.refresh!r} is not one of {', '.join(REFRESH)}")
-        if not 0 <= self.qp <= 51:
-            raise InputError(f"BPG has QPs 0 to 51, got {self.qp}")
+        reference_picture.check(self.reference_codec, self.qp)
+
+    @property
+    def coarsest(self) -> int:
+        return reference_picture.MAX_QP[self.reference_codec]
 
     @property
     def label(self) -> str:
         rule = f"refresh < {self.threshold_db:g} dB" if self.refresh == "psnr" else f"refresh {self.refresh}"
-        return f"DAC QP {self.qp} {rule}{' look' if self.best_look else ''}"
+        codec = "" if self.reference_codec == "bpg" else f" {self.reference_codec.upper()}"
+        return f"DAC{codec} QP {self.qp} {rule}{' look' if self.best_look else ''}"
 
     @property
     def version(self) -> str:
-        x265 = tool_versions()["x265"]  # which codes the references
-        return f"{CODE_VERSION} {weights.weights_id(weights.find(self.network)).hex()} {x265}"
+        coder = reference_picture.version(self.reference_codec, self.qp)
+        return f"{CODE_VERSION} {weights.weights_id(weights.find(self.network)).hex()} {coder}"
 
     def command(self, clip: Clip) -> str:
         return repr(self)
@@ -107,7 +111,7 @@ class Dac(LayeredCodec):
             StreamHeader.of(clip, self.name),
             reference_qp=self.qp,
             best_look=self.best_look,
-            reference_codec="bpg",
+            reference_codec=self.reference_codec,
             keypoints_sent=True,
             keypoint_step=self.keypoint_step,
             checksum_interval=self.checksum_interval,
@@ -137,8 +141,8 @@ class Dac(LayeredCodec):
                         layer = bytes((best,))
                     parts.append(writer.add(Unit(keypoints=motion.encode(symbols), reference=layer)))
                     continue
-            picture = reference_picture.encode(source, clip.colour, self.qp)
-            decoded = reference_picture.decode(picture, clip.height, clip.width)
+            picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
+            decoded = reference_picture.decode(picture, clip.height, clip.width, self.reference_codec, clip.colour)
             symbols = motion.settings.quantise(animator.refer_to(decoded))
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols)[0])
@@ -221,8 +225,8 @@ def decode(reader: Reader) -> Iterator[Planes]:
     from hdac.codecs.animator import Animator
 
     header = reader.header
-    if header.reference_codec != "bpg":
-        raise BitstreamError(f"DAC has BPG references, the header says {header.reference_codec}")
+    if header.reference_codec == "base":
+        raise BitstreamError("DAC has references of its own, the header says those of a base layer")
     network = networks.by_id(header.weights_id)
     animator = Animator(network, None, header.reference_qp, header.best_look, header.face_box)
     motion = KeypointDecoder(_keypoint_settings(animator, header))
@@ -232,7 +236,8 @@ def decode(reader: Reader) -> Iterator[Planes]:
         if unit.keypoints is None:
             raise BitstreamError("a frame without keypoints")
         if unit.reference is not None and unit.reference[:1] == bytes((_NEW,)):
-            shown = reference_picture.decode(unit.reference[1:], height, width)
+            picture, colour = unit.reference[1:], header.stream.colour
+            shown = reference_picture.decode(picture, height, width, header.reference_codec, colour)
             symbols = settle(motion.settings, animator.refer_to(shown), unit.keypoints)
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols)[0])

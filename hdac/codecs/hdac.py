@@ -1,6 +1,6 @@
 """H-DAC: Konuko et al., "A hybrid deep animation codec for low-bitrate video conferencing", ICIP 2022.
 
-    clip -> HEVC base layer, header-stripped ---------------> decoded base layer --\\
+    clip -> HEVC or VVC base layer, header-stripped --------> decoded base layer --\\
                  its intra picture = animation reference ---> networks -------------> fused picture
                  keypoints: of the decoded base layer (0 bits), or sent ----------/
 
@@ -11,6 +11,10 @@ from not at all to half as much again: the clip is never worse than its base lay
 may be: see there.)
 
 Of large pictures the networks see a box around the face, and all else is the base layer's (`hdac.codecs.face_box`).
+
+The base layer may have fewer or smaller pictures. Those of half size are brought to full size before anything else is done with
+them. In a frame without one the reference is animated by keypoints alone, as in DAC, where they are sent and that is better
+than to repeat the picture shown last or the base layer's.
 """
 
 from __future__ import annotations
@@ -23,16 +27,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.conventional import X265
+from baselines.conventional import MAX_QUANTISER, X265, Vvenc
 from baselines.stream import StreamHeader
 from data.clip import Clip
+from data.crop import Box
 from data.errors import BitstreamError, InputError
 from hdac import weights
 from hdac.codecs import base_layer, face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
-from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier
-from hdac.container import FULL, LayeredHeader, Reader, Unit, Writer
+from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, lagrange_multiplier
+from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
 
 if TYPE_CHECKING:
@@ -50,29 +55,24 @@ TOLERATED = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hdac(LayeredCodec):
+class Hdac(BaseLayerCodec):
     """The hybrid codec; moved along its curve by the base layer's QP."""
 
-    qp: int
-    """Of the base layer's P pictures."""
-    i_offset: int = 12
-    """QP steps by which its intra picture, the reference, is finer."""
-    preset: str = "slow"
-    """x265's."""
-    lean: bool = True
-    intra_period: int = 0
+    base_codec: str = "hevc"
+    """Of the base layer: "hevc" (x265) or "vvc" (libvvenc)."""
     best_look: bool = False
     """Ask the network for best look rather than least error, and show its pictures unless their 1 - SSIM is much worse than
     the base layer's: what looks best is not what measures best."""
     reference_qp: int | None = None
-    """QP of a BPG picture that is sent beside every intra picture of the base layer, as the paper does, serves as reference and
-    is shown; it then moves the codec along its curve. None: the base layer's picture is the reference."""
+    """QP of a picture of its own that is sent beside every intra picture of the base layer, as the paper does, serves as
+    reference and is shown; it then moves the codec along its curve. None: the base layer's picture is the reference."""
+    reference_codec: str = "bpg"
+    """Of that picture: "bpg", "vvc" or "learned" (`hdac.codecs.reference`)."""
     always_fused: bool = False
     """As in the paper: the base layer is never shown."""
     send_keypoints: bool = False
     """Send keypoints of the source; else the decoder detects them on the base layer."""
     keypoint_step: int = 128
-    checksum_interval: int = 50
     network: str = "lite"
 
     name: ClassVar[str] = "hdac"
@@ -80,10 +80,15 @@ class Hdac(LayeredCodec):
     def __post_init__(self) -> None:
         if self.i_offset > self.qp:
             raise InputError(f"i_offset={self.i_offset} makes intra pictures finer than QP 0 at qp={self.qp}")
-
-        _ = self.x265  # which checks its settings
-        if self.reference_qp is not None and not 0 <= self.reference_qp <= 51:
-            raise InputError(f"BPG has QPs 0 to 51, got {self.reference_qp}")
+        if self.base_codec not in BASE_CODECS:
+            raise InputError(f"base codec {self.base_codec!r} is not one of {', '.join(BASE_CODECS)}")
+        if self.base_codec != "hevc" and not self.lean:
+            raise InputError(f"lean=False is for x265, not for a base layer of {self.base_codec}")
+        super().__post_init__()
+        if self.reference_qp is not None:
+            reference_picture.check(self.reference_codec, self.reference_qp)
+        elif self.reference_codec != "bpg":
+            raise InputError(f"reference_codec={self.reference_codec!r} needs a reference_qp")
 
     @classmethod
     def paper(cls, reference_qp: int, intra_period: int = 0) -> Hdac:
@@ -105,31 +110,42 @@ class Hdac(LayeredCodec):
         return self.qp if self.reference_qp is None else self.reference_qp
 
     def with_quantiser(self, quantiser: int) -> Hdac:
-        """The same setting at another QP: of the base layer, or of the BPG references where there are any."""
+        """The same setting at another QP: of the base layer, or of the separate references where there are any."""
         if self.reference_qp is None:
             return replace(self, qp=quantiser)
         return replace(self, reference_qp=quantiser)
 
     @property
-    def x265(self) -> X265:
-        """The encoder of the base layer."""
-        return X265(
-            qp=self.qp, preset=self.preset, lean=self.lean, i_offset=self.i_offset, intra_period=self.intra_period
+    def coarsest(self) -> int:
+        if self.reference_qp is not None:
+            return reference_picture.MAX_QP[self.reference_codec]
+        return MAX_QUANTISER[self.base_codec]
+
+    @property
+    def base_encoder(self) -> X265 | Vvenc:
+        if self.base_codec == "hevc":
+            return super().base_encoder
+        return Vvenc(
+            qp=self.qp, preset=self.preset or Vvenc.preset, i_offset=self.i_offset, intra_period=self.base_intra_period
         )
 
     @property
     def label(self) -> str:
-        parts = ("lean" if self.lean else "base", f"I-{self.i_offset}", f"QP {self.qp}")
-        reference = [] if self.reference_qp is None else [f"BPG {self.reference_qp}"]
+        kind = "VVC" if self.base_codec == "vvc" else "lean" if self.lean else "base"
+        parts = (kind, f"I-{self.i_offset}", f"QP {self.qp}{self.base_label}")
+        reference = [] if self.reference_qp is None else [f"{self.reference_codec.upper()} {self.reference_qp}"]
         extras = (*["look"] * self.best_look, *["kp"] * self.send_keypoints, *["always"] * self.always_fused)
         return " ".join(("H-DAC", *parts, *reference, *extras))
 
     @property
     def version(self) -> str:
-        return f"{CODE_VERSION} {weights.weights_id(weights.find(self.network)).hex()} {self.x265.version}"
+        parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex(), self.base_encoder.version]
+        if self.reference_qp is not None:
+            parts.append(reference_picture.version(self.reference_codec, self.reference_qp))
+        return " ".join(parts)
 
     def command(self, clip: Clip) -> str:
-        return f"{self.x265.command(clip)}; {self!r}"
+        return f"{self.base_command(clip)}; {self!r}"
 
     # -- encoder -----------------------------------------------------------------------------------------------------
 
@@ -140,31 +156,33 @@ class Hdac(LayeredCodec):
         from hdac.codecs.animator import Animator
 
         network = networks.by_name(self.network)
-        pictures, base = base_layer.encode(self.x265, clip)
         header = LayeredHeader(
             StreamHeader.of(clip, self.name),
             base_qp=self.qp,
             reference_qp=self.qp - self.i_offset if self.reference_qp is None else self.reference_qp,
-            reference_codec="base" if self.reference_qp is None else "bpg",
+            reference_codec="base" if self.reference_qp is None else self.reference_codec,
             best_look=self.best_look,
             keypoints_sent=self.send_keypoints,
             keypoint_step=self.keypoint_step,
             checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
             face_box=face_box.find(clip),
+            base_codec=self.base_codec,
+            base_every=self.base_every,
+            base_half=self.base_half,
         )
         animator = Animator(network, header.base_qp, header.reference_qp, header.best_look, header.face_box)
         motion = KeypointEncoder(_keypoint_settings(network, header)) if self.send_keypoints else None
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
         parts = [writer.header]
-        for t, picture in enumerate(pictures):
-            source, decoded, bpg = _planes(clip, t), _planes(base, t), None
+        for t, picture in zip(range(0, clip.n_frames, self.base_every), self.base_pictures(clip), strict=True):
+            source, decoded, sent = _planes(clip, t), picture.planes, None
             if picture.intra:
-                reference = decoded
+                shown = decoded
                 if self.reference_qp is not None:
-                    bpg = reference_picture.encode(source, clip.colour, self.reference_qp)
-                    reference = reference_picture.decode(bpg, clip.height, clip.width)
-                at_rest = animator.refer_to(reference)
+                    sent = reference_picture.encode(source, clip.colour, self.reference_qp, self.reference_codec)
+                    shown = reference_picture.decode(sent, clip.height, clip.width, self.reference_codec, clip.colour)
+                at_rest = animator.refer_to(shown)
                 if motion:
                     symbols = motion.settings.quantise(at_rest)
                     motion.start(symbols)
@@ -177,16 +195,42 @@ class Hdac(LayeredCodec):
                     symbols = motion.settings.quantise(animator.keypoints(source))
                     layer = motion.encode(symbols)
                 keypoints = motion.settings.dequantise(symbols)[0]
-            if bpg is not None:
-                strength = 0  # a reference of its own is shown as it is
-            elif self.always_fused:
+            strength = 0  # a reference of its own is shown as it is
+            if sent is None and self.always_fused and self.base_every == 1:
                 strength = FULL
-            else:
-                shown = animator.show(decoded, keypoints, clip.height, clip.width)
-                # outside of the box they are the same, which must not make up for what looks bad in it
-                strength = choice(*(face_box.cut(planes, header.face_box) for planes in (source, decoded, shown)))
-            parts.append(writer.add(Unit(picture.payload, picture.plain, layer, bpg, strength=strength)))
+            elif sent is None:
+                corrected = animator.show(decoded, keypoints, clip.height, clip.width)
+                if self.always_fused:
+                    strength = FULL
+                else:  # outside of the box they are the same, which must not make up for what looks bad in it
+                    strength = choice(*(face_box.cut(planes, header.face_box) for planes in (source, decoded, corrected)))
+                shown = strengthened(decoded, corrected, strength)
+            parts.append(writer.add(Unit(picture.payload, picture.plain, layer, sent, strength=strength)))
+            for between in range(t + 1, min(t + self.base_every, clip.n_frames)):
+                source, candidates = _planes(clip, between), [shown]
+                if motion:
+                    symbols = motion.settings.quantise(animator.keypoints(source))
+                    keypoints = motion.settings.dequantise(symbols)[0]
+                    candidates.append(animator.show(None, keypoints, clip.height, clip.width, around=decoded))
+                best = self._without_base(source, decoded, candidates, header.face_box)
+                if best is shown:
+                    unit = Unit(repeated="shown")
+                elif best is decoded or motion is None:
+                    unit = Unit(repeated="base")
+                else:
+                    unit = Unit(keypoints=motion.encode(symbols))
+                shown = best
+                parts.append(writer.add(unit))
         return b"".join(parts) + writer.finish()
+
+    def _without_base(self, source: Planes, base: Planes, candidates: list[Planes], box: Box | None) -> Planes:
+        """What a frame without a base picture shows: the best of the candidates, or the base layer's last picture, `base`."""
+        if not self.always_fused and not self.best_look:
+            candidates = [*candidates, base]
+        best = min(candidates, key=lambda candidate: _squared_error(source, candidate))
+        if not self.best_look or self.always_fused:
+            return best
+        return best if _best_look(*(face_box.cut(planes, box) for planes in (source, base, best))) else base
 
 
 class _LeastError:
@@ -269,13 +313,24 @@ def decode(reader: Reader) -> Iterator[Planes]:
     settings = _keypoint_settings(network, header)
     motion = KeypointDecoder(settings) if header.keypoints_sent else None
     size = header.stream.height, header.stream.width
-    for picture in base_layer.decode(checked_units(reader), header.stream):
+    shown: Planes | None = None
+    for picture in base_layer.decode(checked_units(reader), header):
+        if not picture.new:
+            assert shown is not None  # frame 0 has a base picture
+            if motion and picture.unit.keypoints is not None:
+                moved = settings.dequantise(motion.decode(picture.unit.keypoints))[0]
+                shown = animator.show(None, moved, *size, around=picture.planes)
+            elif picture.unit.repeated == "base":
+                shown = picture.planes
+            yield shown
+            continue
         unfused = picture.planes
         if picture.intra:
-            if header.reference_codec == "bpg":
+            if header.reference_codec != "base":
                 if picture.unit.reference is None:
                     raise BitstreamError("an intra picture without the reference that belongs to it")
-                unfused = reference_picture.decode(picture.unit.reference, *size)
+                sent, colour = picture.unit.reference, header.stream.colour
+                unfused = reference_picture.decode(sent, *size, header.reference_codec, colour)
             at_rest = animator.refer_to(unfused)
         elif animator.reference is None:
             raise BitstreamError("the first picture of the base layer is no intra picture")
@@ -290,5 +345,7 @@ def decode(reader: Reader) -> Iterator[Planes]:
             else:
                 symbols = motion.decode(picture.unit.keypoints)
             keypoints = settings.dequantise(symbols)[0]
-        strength = picture.unit.strength
-        yield strengthened(picture.planes, animator.show(picture.planes, keypoints, *size), strength) if strength else unfused
+        strength, shown = picture.unit.strength, unfused
+        if strength:
+            shown = strengthened(picture.planes, animator.show(picture.planes, keypoints, *size), strength)
+        yield shown

@@ -1,26 +1,86 @@
-"""Reference pictures that travel on their own: BPG."""
+"""Reference pictures that travel on their own: BPG, VVC still, or a learned codec of CompressAI.
+
+All are moved by a QP, so that the network, which is told it, and rules that trade bits against errors know what it means. A
+learned codec has qualities instead: that one codes whose PSNR is about BPG's at the QP.
+
+The container knows which codec it is (`hdac.container.REFERENCE_CODECS`) and the stream header what its colours mean. A learned
+codec decodes with floating point numbers: on another machine a sample of the reference may be rounded to the next level.
+"""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 import numpy as np
 
 from baselines.bpg import Picture, decode_bpg, encode_bpg
-from data.clip import Colour
-from data.errors import BitstreamError
+from baselines.conventional import MAX_QUANTISER, tool_versions
+from baselines.stills import LearnedStill, pack_head
+from baselines.vvc_still import decode_vvc_still, encode_vvc_still
+from data.clip import Clip, Colour
+from data.errors import BitstreamError, InputError
 from hdac.codecs.base_layer import Planes
 
+MAX_QP = {"bpg": MAX_QUANTISER["hevc"], "vvc": MAX_QUANTISER["vvc"], "learned": MAX_QUANTISER["hevc"]}
+"""Of every codec of separate reference pictures."""
 
-def encode(planes: Planes, colour: Colour, qp: int) -> bytes:
-    """A BPG file of one frame. BPG has no top-left siting: the stream header says how the samples lie."""
-    siting = "left" if colour.siting == "topleft" else colour.siting
-    return encode_bpg(Picture(planes, colour=Colour(colour.matrix, colour.range, siting)), qp)
+LEARNED_MODEL = "mbt2018-mean"
+"""Chosen: the best of the models whose probabilities hang on no sample next to the one that is coded; a decoder takes any."""
+
+LEARNED_QPS = (43, 40, 38, 36, 33, 31, 28, 26)
+"""Chosen, of qualities 1 to 8: from published curves of pictures of 768x512, where their PSNR is that of BPG at these QPs."""
+
+_ANY_COLOUR = Colour()
+_FPS = Fraction(25)  # a still stream says a frame rate; any that takes one byte of its head, which is not sent
 
 
-def decode(layer: bytes, height: int, width: int) -> Planes:
-    """Its planes. Raises BitstreamError for damage, and for anything but 8-bit 4:2:0 of that size."""
-    picture = decode_bpg(layer)
-    if picture.chroma != "420" or picture.bit_depth != 8 or picture.planes[0].shape != (height, width):
-        found = f"{picture.planes[0].shape[1]}x{picture.planes[0].shape[0]}, {picture.bit_depth}-bit {picture.chroma}"
-        raise BitstreamError(f"a reference picture of {found} for {width}x{height}, 8-bit 420")
-    y, u, v = (plane.astype(np.uint8) for plane in picture.planes)
+def check(codec: str, qp: int) -> None:
+    """Raises InputError for another codec, or a QP that it does not have."""
+    if codec not in MAX_QP:
+        raise InputError(f"reference_codec {codec!r} is not one of {', '.join(MAX_QP)}")
+    if not 0 <= qp <= MAX_QP[codec]:
+        raise InputError(f"reference pictures of {codec} have QPs 0 to {MAX_QP[codec]}, got {qp}")
+
+
+def version(codec: str, qp: int) -> str:
+    """Of the tool that codes the pictures. Raises CodecUnavailable where its weights are not here."""
+    return _learned(qp).version if codec == "learned" else tool_versions()["x265" if codec == "bpg" else "vvenc"]
+
+
+def encode(planes: Planes, colour: Colour, qp: int, codec: str = "bpg") -> bytes:
+    """The layer of one frame. Raises CodecUnavailable where tool or weights are not here."""
+    if codec == "bpg":
+        # BPG has no top-left siting: the stream header says how the samples lie
+        siting = "left" if colour.siting == "topleft" else colour.siting
+        return encode_bpg(Picture(planes, colour=Colour(colour.matrix, colour.range, siting)), qp)
+    y, u, v = (plane[None] for plane in planes)
+    clip = Clip(y, u, v, _FPS, colour)
+    if codec == "vvc":
+        return encode_vvc_still(clip, qp)
+    return _learned(qp).encode(clip)[len(pack_head(_FPS, colour)) :]
+
+
+def _learned(qp: int) -> LearnedStill:
+    nearest = min(range(len(LEARNED_QPS)), key=lambda i: abs(LEARNED_QPS[i] - qp))
+    return LearnedStill(LEARNED_MODEL, quality=1 + nearest)
+
+
+def decode(layer: bytes, height: int, width: int, codec: str = "bpg", colour: Colour = _ANY_COLOUR) -> Planes:
+    """Its planes; `colour` is for a learned codec, which goes through R'G'B'.
+
+    Raises BitstreamError for damage and for anything but 8-bit 4:2:0 of that size; WeightsMismatch where it was made with other
+    weights than those at hand, and CodecUnavailable where there are none.
+    """
+    if codec == "bpg":
+        picture = decode_bpg(layer)
+        if picture.chroma != "420" or picture.bit_depth != 8:
+            raise BitstreamError(f"a reference picture of {picture.bit_depth}-bit {picture.chroma}, not 8-bit 420")
+        y, u, v = (plane.astype(np.uint8) for plane in picture.planes)
+    elif codec == "vvc":
+        y, u, v = decode_vvc_still(layer)
+    else:
+        clip = LearnedStill().decode(pack_head(_FPS, colour) + layer)
+        y, u, v = clip.y[0], clip.u[0], clip.v[0]
+    if y.shape != (height, width):
+        raise BitstreamError(f"a reference picture of {y.shape[1]}x{y.shape[0]} for {width}x{height}")
     return y, u, v

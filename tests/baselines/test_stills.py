@@ -173,7 +173,7 @@ def test_vvc_still_sends_no_parameter_sets_and_rebuilds_those_of_libvvenc() -> N
     units = {nal.nal_type(unit, "vvc"): unit for unit in nal.split(annex_b)}
     stream = vvc_still.encode_vvc_still(source, 40, "slow")
     assert stream[0] & 15 == 4
-    sps, pps = vvc_still._write_parameter_sets(vvc_still.PARAMETER_SETS[4], 72, 40)
+    sps, pps = vvc_still.write_parameter_sets(vvc_still.PARAMETER_SETS[4], 72, 40)
     assert pps == units[nal.Vvc.PPS]
     level_at = 2 + vvc_still._LEVEL_BITS.start // 8
     theirs = units[nal.Vvc.SPS]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from baselines import stills
 from hdac.nets.hybrid import HybridNet, NetSettings
 from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.motion import MotionSettings
@@ -34,6 +35,15 @@ def tiny_net(seed: int = 1, correction: float = 0.02) -> HybridNet:
     net = HybridNet(TINY)
     torch.nn.init.normal_(net.last.weight, std=correction)
     return net.eval()
+
+
+def save_random_learned(model: str, folder: Path, quality: int = 1) -> None:
+    """A checkpoint of a learned still codec, small and random, by the name under which it is looked for."""
+    zoo = stills._zoo()
+    net = zoo.model_architectures[model](8, 12)
+    net.update(force=True)
+    published: str = zoo.model_urls[model]["mse"][quality].rsplit("/", 1)[1]
+    torch.save(net.state_dict(), folder / published)
 
 
 def save_tiny(folder: Path, name: str = "tiny", seed: int = 1) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from baselines.conventional import X265
+from baselines.stills import WEIGHTS_VARIABLE
 from data.clip import Clip
 from data.errors import BitstreamError, CodecUnavailable, InputError, WeightsMismatch
 from hdac import network, systems, weights
@@ -24,10 +25,10 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.stripped import HevcStripped
-from hdac.container import Reader, Writer
+from hdac.container import Reader, Unit, Writer
 from hdac.decoder import decode_tolerant, frames
 from tests.clips import moving_clip, psnr_y
-from tests.hdac.nets import save_tiny, tiny_net
+from tests.hdac.nets import save_random_learned, save_tiny, tiny_net
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,11 @@ CODECS: list[LayeredCodec] = [
     Dac(qp=40, network="tiny", refresh="never"),
     Dac(qp=40, network="tiny", refresh="rd", intra_period=4),
     Dac(qp=40, network="tiny", refresh="psnr", best_look=True),
+    HevcStripped(qp=40, preset="ultrafast", base_every=2, base_half=True),
+    replace(HYBRID, base_every=3, base_half=True, send_keypoints=True, checksum_interval=3),
+    replace(HYBRID, base_every=2, base_codec="vvc", preset="faster", intra_period=4),
+    replace(HYBRID, base_every=2, reference_qp=38, reference_codec="vvc", always_fused=True, base_half=True),
+    Dac(qp=40, network="tiny", refresh="never", reference_codec="vvc"),
 ]
 by_label = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.label)
 
@@ -66,42 +72,115 @@ def test_streams_keep_size_count_and_rate_and_account_for_every_byte(
 def test_the_stripped_stream_shows_the_pictures_of_x265_in_fewer_bytes() -> None:
     clip = moving_clip(20, 128, 128)
     codec = HevcStripped(qp=45)
-    whole, stripped = codec.x265.encode(clip), codec.encode(clip)
-    assert systems.decode(stripped).sha256() == codec.x265.decode(whole).sha256()
+    whole, stripped = codec.base_encoder.encode(clip), codec.encode(clip)
+    assert systems.decode(stripped).sha256() == codec.base_encoder.decode(whole).sha256()
     assert len(stripped) < len(whole) - 8 * 20
 
 
-@by_label
-def test_a_fresh_process_decodes_the_same_frames(codec: LayeredCodec, tmp_path: Path) -> None:
-    clip = moving_clip(5, 96, 96)
-    stream = codec.encode(clip)
-    (tmp_path / "s.hdac").write_bytes(stream)
-    program = "import sys; from hdac.systems import decode; print(decode(open(sys.argv[1], 'rb').read()).sha256())"
+def test_a_fresh_process_decodes_the_same_frames(tmp_path: Path) -> None:
+    clip, files, here = moving_clip(5, 96, 96), [], []
+    for i, codec in enumerate(CODECS):
+        stream = codec.encode(clip)
+        files.append(tmp_path / f"{i}.hdac")
+        files[-1].write_bytes(stream)
+        here.append(systems.decode(stream).sha256())
+    program = "import sys; from hdac.systems import decode\nfor s in sys.argv[1:]: print(decode(open(s, 'rb').read()).sha256())"
     found = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "s.hdac")], capture_output=True, text=True, env=os.environ, check=True
+        [sys.executable, "-c", program, *map(str, files)], capture_output=True, text=True, env=os.environ, check=True
     )
-    assert found.stdout.strip() == systems.decode(stream).sha256()
+    assert found.stdout.split() == here
 
 
-def test_hdac_is_never_worse_than_its_base_layer() -> None:
+@pytest.mark.parametrize(
+    "codec",
+    [
+        HYBRID,
+        replace(HYBRID, base_every=2),
+        replace(HYBRID, base_every=3, base_half=True, send_keypoints=True),
+        replace(HYBRID, base_codec="vvc", preset="faster", base_half=True),
+    ],
+    ids=lambda codec: codec.label,
+)
+def test_hdac_is_never_worse_than_its_base_layer(codec: Hdac) -> None:
+    clip = moving_clip(6, 96, 96)
+    pictures = [codec.base_pictures(clip)[t // codec.base_every].planes for t in range(clip.n_frames)]
+    base = Clip(*(np.stack([picture[plane] for picture in pictures]) for plane in range(3)), clip.fps)
+
+    def squared_error(shown: Clip) -> float:
+        planes = ((clip.y, shown.y), (clip.u, shown.u), (clip.v, shown.v))
+        return sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in planes)
+
     for seed in range(4):
         save_tiny(weights.folders()[0], f"seed{seed}", seed)
-        codec = replace(HYBRID, network=f"seed{seed}")
-        clip = moving_clip(6, 96, 96)
-        base = codec.x265.decode(codec.x265.encode(clip))
+        stream = replace(codec, network=f"seed{seed}").encode(clip)
+        assert squared_error(systems.decode(stream)) <= squared_error(base)
 
-        def squared_error(shown: Clip, clip: Clip = clip) -> float:
-            planes = ((clip.y, shown.y), (clip.u, shown.u), (clip.v, shown.v))
-            return sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in planes)
 
-        assert squared_error(systems.decode(codec.encode(clip))) <= squared_error(base)
+def test_a_base_layer_of_vvc_shows_the_pictures_of_the_anchor() -> None:
+    network.save(tiny_net(correction=0.0), weights.folders()[0] / "zero.safetensors", {})
+    codec, clip = Hdac(qp=45, base_codec="vvc", preset="fast", network="zero"), moving_clip(12, 128, 128)
+    whole, stream = codec.base_encoder.encode(clip), codec.encode(clip)
+    assert systems.decode(stream).sha256() == codec.base_encoder.decode(whole).sha256()
+    assert len(stream) < len(whole) - 130 - 5 * 12  # parameter sets; start code and NAL unit header of every picture
+
+
+def test_a_frame_without_a_base_picture_is_a_byte_where_a_picture_is_repeated() -> None:
+    still = moving_clip(1, 96, 96)
+    clip = Clip(*(np.repeat(getattr(still, plane), 7, axis=0) for plane in "yuv"), still.fps)
+    for codec in (HevcStripped(qp=40, base_every=3), replace(HYBRID, base_every=3)):
+        stream = replace(codec, checksum_interval=0).encode(clip)
+        decoded, spent = systems.decode(stream), systems.ledger(stream).frames
+        for t in (1, 2, 4, 5):
+            assert spent[t] == 1 and np.array_equal(decoded.y[t], decoded.y[t // 3 * 3])
+
+
+def test_keypoints_animate_frames_without_a_base_picture() -> None:
+    network.save(tiny_net(correction=0.0), weights.folders()[0] / "zero.safetensors", {})
+    codec = replace(HYBRID, base_every=3, send_keypoints=True, network="zero", checksum_interval=0)
+    units = [received.unit for received in Reader(io.BytesIO(codec.encode(moving_clip(13, 96, 96)))).units()]
+    between = [unit for t, unit in enumerate(units) if t % 3]
+    assert any(unit.keypoints for unit in between) and not any(unit.base for unit in between)
+    assert all((unit.keypoints is None) == (unit.repeated is not None) for unit in between)
+
+
+def test_base_pictures_are_fewer_or_smaller() -> None:
+    clip = moving_clip(9, 128, 128)
+    sizes = [systems.ledger(codec.encode(clip)).totals["base"] for codec in (
+        HevcStripped(qp=36), HevcStripped(qp=36, base_every=3), HevcStripped(qp=36, base_half=True)
+    )]  # fmt: skip
+    assert sizes[1] < sizes[0] and sizes[2] < sizes[0]
+
+
+@pytest.mark.parametrize("codec", [replace(HYBRID, reference_qp=38), Dac(qp=38, network="tiny", refresh="never")])
+def test_a_learned_reference(codec: Hdac | Dac, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small random network in the place of the learned still codec's."""
+    codec, clip = replace(codec, reference_codec="learned"), moving_clip(3, 96, 80)
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "none"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    with pytest.raises(CodecUnavailable, match="mbt2018-mean-3"):
+        codec.encode(clip)
+    (tmp_path / "learned").mkdir()
+    torch.manual_seed(0)
+    save_random_learned("mbt2018-mean", tmp_path / "learned", quality=3)
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "learned"))
+    stream = codec.encode(clip)
+    decoded, sizes = systems.decode(stream), systems.ledger(stream)
+    assert decoded.y.shape == clip.y.shape and sum(sizes.totals.values()) == len(stream)
+    assert sizes.layers["reference"][0] > 10 and "mbt2018-mean" not in codec.label and "LEARNED" in codec.label
+    damaged = bytearray(stream)
+    damaged[sizes.header + 20] ^= 1
+    with pytest.raises(BitstreamError):
+        systems.decode(bytes(damaged))
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(CodecUnavailable, match="mbt2018-mean-3"):
+        systems.decode(stream)
 
 
 def test_a_network_without_correction_leaves_the_base_layer_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     network.save(tiny_net(correction=0.0), weights.folders()[0] / "zero.safetensors", {})
     monkeypatch.setattr(hdac._LeastError, "__call__", lambda *_: hdac.FULL)  # show what the network makes of it
     codec, clip = replace(HYBRID, network="zero"), moving_clip(4, 96, 96)
-    assert systems.decode(codec.encode(clip)).sha256() == codec.x265.decode(codec.x265.encode(clip)).sha256()
+    assert systems.decode(codec.encode(clip)).sha256() == codec.base_encoder.decode(codec.base_encoder.encode(clip)).sha256()
 
 
 def test_a_decoder_shows_what_the_encoder_chose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,14 +273,28 @@ def test_a_file_that_holds_no_network_is_named(tmp_path: Path) -> None:
         replace(HYBRID, network="broken").encode(moving_clip(2, 96, 96))
 
 
-@pytest.mark.parametrize("make", [lambda: Hdac(qp=5, i_offset=12), lambda: Dac(qp=60), lambda: Dac(qp=40, refresh="maybe")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Hdac(qp=5, i_offset=12),
+        lambda: Hdac(qp=52),
+        lambda: Hdac(qp=40, base_every=4),
+        lambda: Hdac(qp=40, base_codec="av1"),
+        lambda: Hdac(qp=40, base_codec="vvc", lean=False),
+        lambda: Hdac(qp=40, reference_codec="vvc"),
+        lambda: Hdac(qp=40, reference_codec="jpeg", reference_qp=30),
+        lambda: Dac(qp=60),
+        lambda: Dac(qp=64, reference_codec="vvc"),
+        lambda: Dac(qp=40, refresh="maybe"),
+    ],
+)
 def test_impossible_settings_are_refused(make) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError):
         make()
 
 
 def test_the_base_layer_is_x265_as_the_anchor_has_it() -> None:
-    assert HYBRID.x265 == X265(qp=40, i_offset=12, preset="ultrafast")
+    assert HYBRID.base_encoder == X265(qp=40, i_offset=12, preset="ultrafast")
 
 
 def test_another_machine_may_round_a_pixel_otherwise_but_does_not_drift(
@@ -257,3 +350,18 @@ def test_tolerant_decoding_shows_no_frame_that_no_checksum_vouches_for() -> None
 def test_pictures_too_large_for_the_networks_are_refused() -> None:
     with pytest.raises(InputError, match="2000x16"):
         HYBRID.encode(moving_clip(1, 2000, 16))
+
+
+def test_pictures_too_small_for_half_of_them_are_refused() -> None:
+    with pytest.raises(InputError, match="30x40"):
+        replace(HYBRID, base_half=True).encode(moving_clip(1, 30, 40))
+
+
+def test_a_frame_with_neither_picture_nor_keypoints_is_refused() -> None:
+    reader = Reader(io.BytesIO(replace(HYBRID, base_every=2).encode(moving_clip(3, 96, 96))))
+    first, _, last = (received.unit for received in reader.units())
+    for unit, message in ((Unit(), "neither"), (Unit(keypoints=b"k"), "says nothing")):
+        writer = Writer(reader.header)
+        stream = writer.header + b"".join(map(writer.add, (first, unit, last))) + writer.finish()
+        with pytest.raises(BitstreamError, match=message):
+            systems.decode(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -36,6 +37,7 @@ units = st.builds(Unit, base=st.binary(max_size=80), plain=st.booleans(), residu
 units_without_base = st.builds(Unit, **{**upper, "keypoints": st.binary(max_size=40)})
 
 
+@settings(deadline=None)
 @given(st.lists(units, min_size=1, max_size=12), st.integers(0, 5))
 def test_units_come_back_and_the_ledger_sums_to_the_file(content: list[Unit], interval: int) -> None:
     stream = StreamHeader("hdac", 256, 256, Fraction(30000, 1001), len(content), Colour("bt709", "full"))
@@ -47,6 +49,76 @@ def test_units_come_back_and_the_ledger_sums_to_the_file(content: list[Unit], in
     assert int(spent.frames.sum()) + spent.header == len(data)
 
 
+repeats = st.builds(Unit, repeated=st.sampled_from(("shown", "base")))
+animations = st.builds(Unit, keypoints=st.binary(max_size=40), residual=layers)
+
+
+@settings(deadline=None)
+@given(st.data(), st.lists(units, min_size=1, max_size=5), st.sampled_from((2, 3)), st.integers(0, 3))
+def test_units_between_base_pictures_come_back(data: st.DataObject, content: list[Unit], every: int, interval: int) -> None:
+    spread = []
+    for unit in content:
+        between = [data.draw(repeats | animations) for _ in range(every - 1)]
+        spread += [unit, *between]
+    stream = StreamHeader("hdac", 256, 256, Fraction(25), len(spread), Colour())
+    header = LayeredHeader(
+        stream, checksum_interval=interval, weights_id=b"wxyz", base_codec="vvc", base_every=every, base_half=True
+    )
+    packed = written(header, spread)
+    assert read(packed) == (header, spread)
+    assert sum(ledger(io.BytesIO(packed)).totals.values()) == len(packed)
+
+
+def test_a_repeated_picture_is_one_byte_and_an_animated_one_changes_no_mode() -> None:
+    writer = Writer(replace(HEADER, base_every=3))
+    writer.add(Unit(base=b"intra", keypoints=b"k"))
+    assert writer.add(Unit(repeated="shown")) == b"\x01"
+    assert writer.add(Unit(repeated="base")) == b"\x03"
+    assert len(writer.add(Unit(base=b"P", keypoints=b"k", strength=2))) == 5  # head, mode, keypoints with length, picture
+    assert writer.add(Unit(keypoints=b"k")) == b"\x04k"
+    assert writer.add(Unit(repeated="base")) == b"\x03"
+    assert len(writer.add(Unit(base=b"P", keypoints=b"k", strength=2))) == 4
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([Unit(base=b"I"), Unit(base=b"P")], "frame 1 with a base picture"),
+        ([Unit(repeated="shown")], "frame 0 without a base picture"),
+        ([Unit(base=b"I"), Unit(repeated="base", keypoints=b"k")], "frame 1 cannot be repeated"),
+        ([Unit(base=b"I"), Unit(keypoints=b"k", plain=True)], "frame 1 cannot be repeated or plain"),
+        ([Unit(base=b"I", repeated="base")], "frame 0 cannot be repeated"),
+    ],
+)
+def test_units_that_do_not_belong_where_they_are_are_refused(frames: list[Unit], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        written(replace(HEADER, base_every=2), frames)
+
+
+@pytest.mark.parametrize("unit", [b"\x05k", b"\x07\x04k", b"\x06\x05k"])
+def test_a_repeated_picture_has_no_layers_and_no_frame_without_base_a_strength(unit: bytes) -> None:
+    """A layer; a layer and a mode; keypoints, and a mode with a strength."""
+    writer = Writer(replace(HEADER, base_every=2))
+    start = writer.header + writer.add(Unit(base=b"intra"))
+    with pytest.raises(BitstreamError, match="a repeated picture with|no base picture"):
+        read(start + unit + bytes(20))
+
+
+@pytest.mark.parametrize("settings", [2, 3, 12, 32, 64, 128])
+def test_a_base_layer_that_is_not_defined_is_refused(settings: int) -> None:
+    data = bytearray(HEADER.pack())
+    data[len(STREAM.pack()) + 2] = settings
+    with pytest.raises(BitstreamError, match="unknown settings"):
+        Reader(io.BytesIO(bytes(data)))
+
+
+def test_systems_have_the_base_layer_that_they_have() -> None:
+    for system, change in (("dac", {"base_half": True}), ("dac", {"base_every": 2}), ("hevc-stripped", {"base_codec": "vvc"})):
+        with pytest.raises(InputError, match="base layer"):
+            LayeredHeader(replace(STREAM, standard=system), weights_id=b"1234"[: 4 * (system == "dac")], **change)  # type: ignore[arg-type]
+
+
+@settings(deadline=None)
 @given(st.lists(units_without_base, min_size=1, max_size=8))
 def test_units_without_a_base_layer_come_back(content: list[Unit]) -> None:
     stream = StreamHeader("dac", 64, 48, Fraction(25), len(content), Colour())
@@ -132,7 +204,7 @@ def test_any_changed_byte_is_an_error_with_a_checksum() -> None:
             read(bytes(damaged))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=120))
 def test_any_bytes_are_units_or_an_error(data: bytes) -> None:
     for prefix in (b"", HEADER.pack()):
@@ -166,6 +238,8 @@ def test_other_versions_are_refused() -> None:
         ({"face_box": Box(-2, 0, 64, 64)}, "negative"),
         ({"face_box": Box(0, 0, 64, 62)}, "64x62"),
         ({"face_box": Box(194, 0, 64, 64)}, "not inside"),
+        ({"base_codec": "av1"}, "av1"),
+        ({"base_every": 4}, "base_every=4"),
     ],
 )
 def test_values_that_do_not_fit_are_named(change: dict[str, object], message: str) -> None:

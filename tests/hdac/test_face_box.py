@@ -233,7 +233,7 @@ def fused_always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def base_of(codec: Hdac, clip: Clip) -> Clip:
-    return codec.x265.decode(codec.x265.encode(clip))
+    return codec.base_encoder.decode(codec.base_encoder.encode(clip))
 
 
 def test_outside_of_the_box_the_base_layer_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
