@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from data.clip import Clip, Plane
 from data.errors import BitstreamError, ExternalCodecError
 
+_ALIGNMENT = 128
+"""Samples by which libav may count a picture's sides longer than they are shown: coding blocks, and its rows in memory."""
+
 _DECODERS = {"h264": "h264", "hevc": "hevc", "vvc": "vvc", "av1": "libdav1d", "vp9": "vp9"}
 
 
@@ -66,15 +69,21 @@ def _i420(clip: Clip, i: int) -> NDArray[np.uint8]:
     return flat.reshape(-1, clip.width)
 
 
-def decoded_frames(standard: str, pictures: Iterable[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
+def decoded_frames(
+    standard: str, pictures: Iterable[Sequence[bytes]], size: tuple[int, int] | None = None
+) -> Iterator[av.VideoFrame]:
     """Frames of coded pictures, each given as its NAL units or as one temporal unit; BitstreamError for damaged ones.
 
     A frame comes as soon as the decoder has it: at low delay, before the next picture is asked for.
+
+    size: (width, height) that is expected: pictures of far more samples are an error before there is memory for them.
     """
     context = cast(VideoCodecContext, av.CodecContext.create(_DECODERS[standard], "r"))
     context.thread_count = 1
     # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
     context.options = {"err_detect": "explode"} if standard not in ("av1",) else {}
+    if size is not None:
+        context.options |= {"max_pixels": str((size[0] + _ALIGNMENT) * (size[1] + _ALIGNMENT))}
     try:
         for i, units in enumerate(pictures):
             data = units[0] if standard in ("av1", "vp9") else b"".join(b"\0\0\0\1" + unit for unit in units)

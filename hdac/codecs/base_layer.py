@@ -70,7 +70,7 @@ def decode(units: Iterable[Unit], header: StreamHeader) -> Iterator[DecodedPictu
             waiting.append((unit, is_intra(access_unit)))
             yield access_unit
 
-    for i, frame in enumerate(decoded_frames("hevc", access_units())):
+    for i, frame in enumerate(decoded_frames("hevc", access_units(), (header.width, header.height))):
         if i >= len(waiting):
             raise BitstreamError(f"the base layer holds more pictures than the {len(waiting)} frames before it")
         if frame.width < header.width or frame.height < header.height:

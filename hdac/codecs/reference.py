@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from baselines.bpg import Picture, decode_bpg, encode_bpg
+from baselines.bpg import Picture, decode_bpg, demux, encode_bpg
 from data.clip import Colour
 from data.errors import BitstreamError
 from hdac.codecs.base_layer import Planes
@@ -18,9 +18,9 @@ def encode(planes: Planes, colour: Colour, qp: int) -> bytes:
 
 def decode(layer: bytes, height: int, width: int) -> Planes:
     """Its planes. Raises BitstreamError for damage, and for anything but 8-bit 4:2:0 of that size."""
-    picture = decode_bpg(layer)
-    if picture.chroma != "420" or picture.bit_depth != 8 or picture.planes[0].shape != (height, width):
-        found = f"{picture.planes[0].shape[1]}x{picture.planes[0].shape[0]}, {picture.bit_depth}-bit {picture.chroma}"
+    form, _ = demux(layer)  # before it is decoded: a header that is damaged could ask for much memory
+    if (form.width, form.height, form.chroma, form.bit_depth) != (width, height, "420", 8):
+        found = f"{form.width}x{form.height}, {form.bit_depth}-bit {form.chroma}"
         raise BitstreamError(f"a reference picture of {found} for {width}x{height}, 8-bit 420")
-    y, u, v = (plane.astype(np.uint8) for plane in picture.planes)
+    y, u, v = (plane.astype(np.uint8) for plane in decode_bpg(layer).planes)
     return y, u, v
