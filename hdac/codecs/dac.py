@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hdac.codecs.animator import Animator
     from hdac.nets.hybrid import Reference
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_REFERENCES = 4

@@ -36,7 +36,7 @@ from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, p
 if TYPE_CHECKING:
     from hdac.network import Network
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
 
 STRENGTHS = range(4)

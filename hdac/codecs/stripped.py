@@ -14,7 +14,7 @@ from hdac.codecs.base_layer import Planes
 from hdac.codecs.layered import LayeredCodec, checked_units
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -98,11 +100,22 @@ def test_any_changed_byte_is_an_error_with_a_checksum() -> None:
     rng = random.Random(5)
     content = [Unit(base=rng.randbytes(60)), Unit(base=rng.randbytes(9), strength=2), Unit(base=b"x", keypoints=b"ab")]
     data = written(HEADER, content)
-    for _ in range(500):
-        damaged = bytearray(data)
-        damaged[rng.randrange(len(data))] ^= rng.randrange(1, 256)
-        with pytest.raises(BitstreamError):
-            read(bytes(damaged))
+    for at, value in itertools.product(range(len(data)), range(256)):
+        if value != data[at]:
+            with pytest.raises(BitstreamError):
+                read(data[:at] + bytes((value,)) + data[at + 1 :])
+
+
+def test_a_checksum_finds_all_damage_within_two_bytes_of_a_layer() -> None:
+    """As its polynomial of degree 16 promises; the low 16 bits of a longer CRC do not."""
+    header = replace(HEADER, checksum_interval=3)
+    content = [Unit(base=random.Random(6).randbytes(60)), Unit(base=b"abc"), Unit(base=b"d")]
+    data = written(header, content)
+    at = data.index(content[0].base or b"") + 17
+    for change in range(1, 1 << 16):
+        damaged = (int.from_bytes(data[at : at + 2], "big") ^ change).to_bytes(2, "big")
+        with pytest.raises(BitstreamError, match="checksum mismatch"):
+            read(data[:at] + damaged + data[at + 2 :])
 
 
 @settings(max_examples=300)
