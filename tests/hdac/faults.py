@@ -14,8 +14,9 @@ import json
 import os
 import random
 import resource
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.stripped import HevcStripped
-from hdac.container import Reader, Unit, Writer
+from hdac.container import Reader
 from hdac.decoder import decode, decode_tolerant
 from tests.clips import moving_clip
+from tests.hdac.streams import rewritten, units_of
 
 N_FRAMES = 6
 SIDE = 64
@@ -40,7 +42,7 @@ INTERVAL = 2
 N_CORRUPTIONS = 250
 """With checksums, and as many without."""
 LONGEST_S = 20.0
-"""For one stream of six frames of 64x64: more is a hang."""
+"""Of processor time, for one stream of six frames of 64x64: more is a hang."""
 
 CODECS: dict[str, LayeredCodec] = {
     "hevc-stripped": HevcStripped(qp=36, preset="ultrafast", intra_period=4),
@@ -100,24 +102,15 @@ def _swap(stream: bytes, rng: random.Random, end: int) -> bytes:
 def oversized(stream: bytes) -> Iterator[tuple[str, bytes]]:
     """The stream with pictures in its layers that are much larger than its header says."""
     small, large = (b"".join(map(write_ue7, (side, side))) for side in (SIDE, 8192))
-    reader = Reader(io.BytesIO(stream))
-    units = [received.unit for received in reader.units()]
+    units = units_of(stream)
     if units[0].base is not None:
         other = HevcStripped(qp=50, preset="ultrafast").encode(moving_clip(len(units), 320, 320))
-        others = [received.unit for received in Reader(io.BytesIO(other)).units()]
-        mixed = [replace(unit, base=far.base, plain=far.plain) for unit, far in zip(units, others, strict=True)]
-        yield "a base layer of 320x320", rewritten(reader, mixed)
+        mixed = [replace(unit, base=far.base, plain=far.plain) for unit, far in zip(units, units_of(other), strict=True)]
+        yield "a base layer of 320x320", rewritten(stream, mixed)
     if units[0].reference is not None:
         # libav gives a picture also where nearly all of it is missing
         mixed = [replace(unit, reference=unit.reference and unit.reference.replace(small, large, 1)) for unit in units]
-        yield "a reference of 8192x8192", rewritten(reader, mixed)
-
-
-def rewritten(reader: Reader, units: Iterable[Unit]) -> bytes:
-    """A stream of the same header with these units."""
-    writer = Writer(reader.header)
-    parts = [writer.header, *map(writer.add, units)]
-    return b"".join(parts) + writer.finish()
+        yield "a reference of 8192x8192", rewritten(stream, mixed)
 
 
 class _Guard:
@@ -127,10 +120,10 @@ class _Guard:
         self.what = what
 
     def __enter__(self) -> None:
-        faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+        signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0)
         if kind is not None:
             print(f"damage: {self.what}", file=sys.stderr)
 
@@ -181,6 +174,8 @@ def report(codec: LayeredCodec) -> dict[str, Any]:
 
 def main() -> None:
     name, folder = sys.argv[1:]
+    faulthandler.enable()
+    faulthandler.register(signal.SIGPROF, chain=True)  # the next handler, the system's own, ends the process
     if name != "hevc-stripped":  # which gets by without PyTorch
         import torch
 

@@ -23,17 +23,13 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.stripped import HevcStripped
-from hdac.container import Reader, Writer
+from hdac.container import Reader
 from hdac.decoder import decode_tolerant, frames
 from tests.clips import moving_clip, psnr_y
 from tests.hdac.nets import save_tiny, tiny_net
+from tests.hdac.streams import rewritten, units_of
 
-
-@pytest.fixture(autouse=True)
-def _tiny_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
-    save_tiny(tmp_path)
-
+pytestmark = pytest.mark.usefixtures("tiny_weights")
 
 HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast")
 CODECS: list[LayeredCodec] = [
@@ -217,13 +213,10 @@ def test_another_machine_may_round_a_pixel_otherwise_but_does_not_drift(
 
 def test_layers_that_the_header_does_not_speak_of_are_refused() -> None:
     stream = HYBRID.encode(moving_clip(3, 96, 96))
-    reader = Reader(io.BytesIO(stream))
-    units = [received.unit for received in reader.units()]
     for change in ({"keypoints": b"k"}, {"reference": b"r"}, {"residual": b"x"}):
-        writer = Writer(reader.header)
-        parts = [writer.add(replace(unit, **change)) for unit in units]
+        other = rewritten(stream, (replace(unit, **change) for unit in units_of(stream)))
         with pytest.raises(BitstreamError, match="says nothing"):
-            systems.decode(writer.header + b"".join(parts) + writer.finish())
+            systems.decode(other)
 
 
 def test_tolerant_decoding_shows_no_frame_that_no_checksum_vouches_for() -> None:

@@ -24,25 +24,23 @@ from hdac.container import VERSION, Reader
 from hdac.decoder import decode_tolerant
 from tests.clips import moving_clip
 from tests.hdac import faults
-from tests.hdac.nets import save_tiny
 
 MAX_BYTES = 1_000_000_000
 """Of memory, the libraries included."""
 
+pytestmark = pytest.mark.usefixtures("tiny_weights")
+LONGEST_S = 1200
+"""Against a standstill, however busy the machine is."""
+
 by_name = pytest.mark.parametrize("name", faults.CODECS)
-
-
-@pytest.fixture(autouse=True)
-def _tiny_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
-    save_tiny(tmp_path)
 
 
 @pytest.mark.slow
 @by_name
 def test_every_cut_and_500_random_corruptions_are_an_error_or_a_clip_within_a_gigabyte(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.hdac.faults", name, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=LONGEST_S)
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout)
     assert report["cuts_noticed"] == report["sizes"][0] > 300

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from hdac.codecs.dac import Dac
-from hdac.codecs.hdac import Hdac
+from hdac.codecs.hdac import Hdac, strengthened
 from hdac.codecs.layered import LayeredCodec
+from hdac.container import FULL
 from hdac.network import save
 from tests.clips import moving_clip
 from tests.hdac.nets import TINY, tiny_net
@@ -84,3 +85,10 @@ def test_two_threads_show_what_one_shows(tmp_path: Path, monkeypatch: pytest.Mon
             assert all(np.array_equal(one[name], two[name]) for name in exact), codec
             difference = np.abs(one[shown].astype(int) - two[shown])
             assert difference.max() <= 1 and (difference > 0).mean() < 0.01, codec
+
+
+def test_a_level_of_the_fused_picture_stays_one_or_becomes_two_at_strength_three() -> None:
+    base, fused = (plane.astype(np.uint8) for plane in np.mgrid[:256, :255])
+    for strength, most in ((1, 1), (FULL, 1), (3, 2)):
+        here, there = (strengthened((base,) * 3, (f,) * 3, strength)[0].astype(int) for f in (fused, fused + np.uint8(1)))
+        assert np.abs(here - there).max() == most
