@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from data.clip import Clip, Plane
 from data.errors import BitstreamError, ExternalCodecError
 
+_ALIGNMENT = 128
+"""Samples by which libav may count a picture's sides longer than they are shown: coding blocks, and its rows in memory."""
+
 _DECODERS = {"h264": "h264", "hevc": "hevc", "vvc": "vvc", "av1": "libdav1d", "vp9": "vp9"}
 
 
@@ -70,12 +73,15 @@ def _i420(clip: Clip, i: int) -> NDArray[np.uint8]:
 class PictureDecoder:
     """A decoder that is fed picture by picture and gives a frame as soon as it has it: at low delay, with its picture."""
 
-    def __init__(self, standard: str) -> None:
+    def __init__(self, standard: str, size: tuple[int, int] | None = None) -> None:
+        """size: (width, height) that is expected: pictures of far more samples are an error before there is memory for them."""
         self.standard = standard
         self._context = cast(VideoCodecContext, av.CodecContext.create(_DECODERS[standard], "r"))
         self._context.thread_count = 1
         # a damaged picture is an error, never a concealed one: what the decoder makes up is not in the bytes
         self._context.options = {"err_detect": "explode"} if standard not in ("av1",) else {}
+        if size is not None:
+            self._context.options |= {"max_pixels": str((size[0] + _ALIGNMENT) * (size[1] + _ALIGNMENT))}
         if standard == "vvc":  # FFmpeg's decoder otherwise keeps back a frame for each core of the machine
             self._context.flags |= Flags.low_delay
         self._n_pictures = 0
@@ -100,12 +106,16 @@ class PictureDecoder:
             raise BitstreamError(f"the {self.standard} stream is damaged: {error}") from error
 
 
-def decoded_frames(standard: str, pictures: Iterable[Sequence[bytes]]) -> Iterator[av.VideoFrame]:
+def decoded_frames(
+    standard: str, pictures: Iterable[Sequence[bytes]], size: tuple[int, int] | None = None
+) -> Iterator[av.VideoFrame]:
     """Frames of coded pictures, each given as its NAL units or as one temporal unit; BitstreamError for damaged ones.
 
     A frame comes as soon as the decoder has it: at low delay, before the next picture is asked for.
+
+    size: (width, height) that is expected: pictures of far more samples are an error before there is memory for them.
     """
-    decoder = PictureDecoder(standard)
+    decoder = PictureDecoder(standard, size)
     for units in pictures:
         yield from decoder.decode(units)
     yield from decoder.flush()

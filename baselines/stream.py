@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from baselines.bits import read_ue7, write_ue7
 from data.clip import Clip, Colour
-from data.errors import BitstreamError, TruncatedBitstream
+from data.errors import BitstreamError, InputError, TruncatedBitstream
 
 MAGIC = 0xE5
 # numbers in the stream; never renumber
@@ -62,12 +62,15 @@ class StreamHeader:
         return cls(standard, clip.width, clip.height, clip.fps, clip.n_frames, clip.colour)
 
     def pack(self) -> bytes:
+        """The bytes of the header. Raises InputError for numbers that do not fit it: fps is a fraction of 32-bit numbers."""
         colour = (
             _MATRIX_IDS[self.colour.matrix]
             | (self.colour.range == "full") << 2
             | _SITING_IDS[self.colour.siting] << 3
         )
         numbers = (self.width, self.height, self.fps.numerator, self.fps.denominator, self.n_frames)
+        if not all(0 < number < 1 << 32 for number in numbers):
+            raise InputError(f"{self.width}x{self.height}, {self.fps} fps or {self.n_frames} frames do not fit a header")
         return bytes((MAGIC, STANDARDS[self.standard], colour)) + b"".join(map(write_ue7, numbers))
 
     @classmethod
@@ -98,14 +101,15 @@ class StreamHeader:
             raise BitstreamError(f"width, height, fps and frame count must be positive, got {numbers}")
         if width > 1 << 14 or height > 1 << 14 or width * height * n_frames > MAX_SAMPLES:
             raise BitstreamError(f"{n_frames} frames of {width}x{height} are more than a decoder allocates for")
-        if fps_num / fps_den > 1000:
-            raise BitstreamError(f"a frame rate of {fps_num}/{fps_den} is not plausible")
+        fps = Fraction(fps_num, fps_den)
+        if fps > 1000 or fps.denominator != fps_den:
+            raise BitstreamError(f"a frame rate of {fps_num}/{fps_den} is not plausible, or not in lowest terms")
         described = Colour(
             matrix=list(_MATRIX_IDS)[colour & 3],
             range="full" if colour & 4 else "limited",
             siting=list(_SITING_IDS)[colour >> 3],
         )
-        return cls(standards[bitstream[1]], width, height, Fraction(fps_num, fps_den), n_frames, described), position
+        return cls(standards[bitstream[1]], width, height, fps, n_frames, described), position
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@
     ..      ue7 length and bytes of every layer that is there, in the order reference, residual, keypoints; then the base layer,
             which has the rest and no length. Where no layer can follow, the last one has no length.
 
-`plain` belongs to the base layer (`hdac.slim_hevc`, `hdac.slim_vvc`). A checksum is the low 16 bits of the CRC-32 of all bytes
-since the one before it. A frame of a base layer whose picture is all skip is 3 bytes.
+`plain` belongs to the base layer (`hdac.slim_hevc`, `hdac.slim_vvc`). A checksum is the CRC-16 (CCITT) of all bytes since the
+one before it: damage within 16 bits does not escape it. A frame of a base layer whose picture is all skip is 3 bytes.
 
 In a frame without a base picture, of a system that has a base layer, the unit may be a single byte that repeats a picture: 1
 the one shown last, 3 the base layer's last one; that changes no mode. Where keypoints are sent instead, the network animates
@@ -35,7 +35,7 @@ the reference by them alone; the strength has no meaning then and stays as it is
 
 from __future__ import annotations
 
-import zlib
+import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
@@ -54,6 +54,7 @@ BASE_CODECS = {"hevc": 0, "vvc": 1}
 BASE_STEPS = (1, 2, 3)
 KEYPOINT_STEPS = (64, 128, 256, 512)
 CHECKSUM_BYTES = 2
+_CRC_START = 0xFFFF
 MAX_UNIT = 1 << 24
 """Bytes; a larger access unit is damage."""
 MAX_WHOLE_SAMPLES = 2 * 256 * 256
@@ -194,7 +195,7 @@ class Writer:
         self._n_units = 0
         self._mode = 0
         self._since = 0
-        self._crc = zlib.crc32(self.header)
+        self._crc = binascii.crc_hqx(self.header, _CRC_START)
 
     def add(self, unit: Unit) -> bytes:
         """The bytes of one access unit and, where one is due, a checksum."""
@@ -217,13 +218,13 @@ class Writer:
         return self._checked(write_ue7(len(body) << 2 | changed << 1 | unit.plain) + bytes([mode] * changed) + body)
 
     def _checked(self, data: bytes) -> bytes:
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = binascii.crc_hqx(data, self._crc)
         self._since += 1
         return data + self._checksum() if self._since == self.interval else data
 
     def _checksum(self) -> bytes:
-        value = (self._crc & 0xFFFF).to_bytes(CHECKSUM_BYTES, "big")
-        self._crc, self._since = 0, 0
+        value = self._crc.to_bytes(CHECKSUM_BYTES, "big")
+        self._crc, self._since = _CRC_START, 0
         return value
 
     def finish(self) -> bytes:
@@ -250,7 +251,7 @@ class Reader:
         self.verified = 0
         """Frames in front of the last checksum that was right."""
         self._file = file
-        self._crc = 0
+        self._crc = _CRC_START
         self._position = 0
         self.header = self._read_header()
         self.header_bytes = self._position
@@ -266,7 +267,7 @@ class Reader:
             wanted -= len(part)
         data = b"".join(parts)
         self._position += size
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = binascii.crc_hqx(data, self._crc)
         return data
 
     def _read_ue7(self) -> int:
@@ -327,10 +328,10 @@ class Reader:
         for i in range(n_frames):
             received, mode = self._unit(mode, i)
             if interval and ((i + 1) % interval == 0 or i + 1 == n_frames):
-                expected = (self._crc & 0xFFFF).to_bytes(CHECKSUM_BYTES, "big")
+                expected = self._crc.to_bytes(CHECKSUM_BYTES, "big")
                 if self._read(CHECKSUM_BYTES) != expected:
                     raise BitstreamError(f"checksum mismatch after frame {i}: the stream is damaged")
-                self._crc, self.verified = 0, i + 1
+                self._crc, self.verified = _CRC_START, i + 1
                 received.spent["container"] += CHECKSUM_BYTES
             yield received
         if self._file.read(1):

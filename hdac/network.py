@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from data.errors import InputError, WeightsMismatch
-from data.files import atomic_path
+from data.files import write_atomic
 from hdac.nets.hybrid import HybridNet, NetSettings
 from hdac.nets.layers import channels_last
 from hdac.weights import find, folders, weights_id
@@ -71,7 +71,6 @@ def save(net: HybridNet, path: Path, card: dict[str, Any]) -> None:
         for name, value in net.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    with atomic_path(path) as part:
-        save_file(state, part, {"settings": json.dumps(net.settings.to_dict())})
-    with atomic_path(path.with_suffix(".json")) as part:
-        part.write_text(json.dumps(card, indent=1) + "\n")
+    # not save_file, whose files nobody but their owner may read
+    write_atomic(path, safetensors.torch.save(state, {"settings": json.dumps(net.settings.to_dict())}))
+    write_atomic(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")

@@ -102,7 +102,7 @@ class _Decoder:
         self._standard: nal.Standard = "vvc" if header.base_codec == "vvc" else "hevc"
         height, width = self._coded
         self._slim = SlimVvcDecoder(width, height) if self._standard == "vvc" else SlimHevcDecoder()
-        self._decoder = PictureDecoder(self._standard)
+        self._decoder = PictureDecoder(self._standard, (width, height))
         self._waiting: deque[tuple[Unit, bool]] = deque()
         """Frames that are still to be shown, with whether they are intra pictures."""
         self._last: Planes | None = None

@@ -281,7 +281,10 @@ def _dissimilarity(source: Planes, shown: Planes) -> float:
 
 
 def strengthened(base: Planes, fused: Planes, strength: int) -> Planes:
-    """The base layer and `strength` halves of what the fused picture changes in it, in integers."""
+    """The base layer and `strength` halves of what the fused picture changes in it, in integers.
+
+    A level by which another machine's fused picture differs (see `hdac.codecs.animator`) is two at most at strength 3.
+    """
     if strength in (0, FULL):
         return fused if strength else base
     y, u, v = (

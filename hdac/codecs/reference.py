@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from baselines.bpg import Picture, decode_bpg, encode_bpg
+from baselines.bpg import Picture, decode_bpg, demux, encode_bpg
 from baselines.conventional import MAX_QUANTISER, tool_versions
 from baselines.stills import LearnedStill, pack_head
 from baselines.vvc_still import decode_vvc_still, encode_vvc_still
@@ -72,10 +72,11 @@ def decode(layer: bytes, height: int, width: int, codec: str = "bpg", colour: Co
     weights than those at hand, and CodecUnavailable where there are none.
     """
     if codec == "bpg":
-        picture = decode_bpg(layer)
-        if picture.chroma != "420" or picture.bit_depth != 8:
-            raise BitstreamError(f"a reference picture of {picture.bit_depth}-bit {picture.chroma}, not 8-bit 420")
-        y, u, v = (plane.astype(np.uint8) for plane in picture.planes)
+        form, _ = demux(layer)  # before it is decoded: a header that is damaged could ask for much memory
+        if (form.width, form.height, form.chroma, form.bit_depth) != (width, height, "420", 8):
+            found = f"{form.width}x{form.height}, {form.bit_depth}-bit {form.chroma}"
+            raise BitstreamError(f"a reference picture of {found} for {width}x{height}, 8-bit 420")
+        y, u, v = (plane.astype(np.uint8) for plane in decode_bpg(layer).planes)
     elif codec == "vvc":
         y, u, v = decode_vvc_still(layer)
     else:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from baselines.stream import STANDARDS, StreamHeader, join_samples, split_samples
 from data.clip import MATRICES, RANGES, SITINGS, Colour
-from data.errors import BitstreamError, TruncatedBitstream
+from data.errors import BitstreamError, InputError, TruncatedBitstream
 
 headers = st.builds(
     StreamHeader,
@@ -52,6 +52,17 @@ def test_absurd_sizes_are_refused_before_anything_is_allocated() -> None:
     huge = StreamHeader("hevc", 16000, 16000, Fraction(25), 1 << 20, Colour()).pack() + b"12345678"
     with pytest.raises(BitstreamError, match="more than a decoder allocates for"):
         StreamHeader.unpack(huge)
+
+
+def test_a_frame_rate_has_one_form_and_fits() -> None:
+    packed = bytearray(StreamHeader("hevc", 256, 256, Fraction(25), 10, Colour()).pack())
+    assert packed[7:9] == b"\x19\x01"
+    packed[7:9] = b"\x32\x02"  # 50/2
+    with pytest.raises(BitstreamError, match="50/2 is not plausible, or not in lowest terms"):
+        StreamHeader.unpack(bytes(packed) + b"12345678")
+    inexact = StreamHeader("hevc", 256, 256, Fraction(29.97), 10, Colour())
+    with pytest.raises(InputError, match="35184372088832 fps"):
+        inexact.pack()
 
 
 @given(st.lists(st.binary(min_size=0, max_size=300)))

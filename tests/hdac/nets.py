@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from baselines import stills
-from hdac.nets.hybrid import HybridNet, NetSettings
+from hdac.nets.hybrid import LITE, HybridNet, NetSettings
 from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.motion import MotionSettings
 from hdac.network import save
 
-TINY = NetSettings(
-    "tiny",
-    DetectorSettings(n_keypoints=4, jacobians=False, width=4, max_width=16, depth=2),
-    MotionSettings(width=4, max_width=16, depth=2, base=True),
-    colour="packed",
+TINY = replace(
+    LITE,
+    name="tiny",
+    detector=DetectorSettings(n_keypoints=4, jacobians=False, width=4, max_width=16, depth=2),
+    motion=MotionSettings(width=4, max_width=16, depth=2, base=True),
     widths=(8, 8, 8),
     n_blocks=1,
     n_outer_blocks=(0, 0),
-    kernel=3,
-    skips=True,
-    normalise=False,
-    strided=True,
-    conditioned=True,
-    fusion="gated",
 )
 
 
-def tiny_net(seed: int = 1, correction: float = 0.02) -> HybridNet:
+def tiny_net(seed: int = 1, correction: float = 0.02, settings: NetSettings = TINY) -> HybridNet:
     """correction: how much its last layer, which is zero before training, is away from zero."""
     torch.manual_seed(seed)
-    net = HybridNet(TINY)
+    net = HybridNet(settings)
     torch.nn.init.normal_(net.last.weight, std=correction)
     return net.eval()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,21 +16,11 @@ from data.errors import WeightsUnavailable
 from hdac.nets import backbones
 from hdac.nets.backbones import DistilledVgg, PerceptualLpips, load_distilled_vgg, load_lpips_squeeze
 from rd.metrics import perceptual
-from tests.paths import METRIC_WEIGHTS, needs_shared
+from tests.paths import needs_shared
+
+pytestmark = pytest.mark.usefixtures("no_metric_weights")
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HDAC_CACHE", str(tmp_path))
-    monkeypatch.delenv("HDAC_DOWNLOAD", raising=False)
-
-
-@pytest.fixture
-def shared_weights(no_weights: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
 
 
 def portraits() -> tuple[Tensor, Tensor]:
@@ -70,7 +59,7 @@ def assert_gradient_is_the_slope(distance: Distance, a: Tensor, b: Tensor, step:
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_lpips_of_training_has_the_value_of_the_metric(shared_weights: None) -> None:
+def test_lpips_of_training_has_the_value_of_the_metric(shared_metric_weights: None) -> None:
     metric = perceptual._build("lpips")
     assert isinstance(metric, perceptual.Lpips)
     a, b = portraits()
@@ -83,14 +72,14 @@ def test_lpips_of_training_has_the_value_of_the_metric(shared_weights: None) -> 
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_the_gradient_of_lpips_is_its_slope(shared_weights: None) -> None:
+def test_the_gradient_of_lpips_is_its_slope(shared_metric_weights: None) -> None:
     a, b = portraits()
     assert_gradient_is_the_slope(load_lpips_squeeze().double(), a.double(), b.double())
 
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_a_step_down_the_gradient_lowers_lpips_of_every_picture(shared_weights: None) -> None:
+def test_a_step_down_the_gradient_lowers_lpips_of_every_picture(shared_metric_weights: None) -> None:
     net = load_lpips_squeeze()
     a, b = portraits()
     b.requires_grad_()
@@ -125,14 +114,14 @@ def test_positions_without_features_have_no_gradient() -> None:
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_the_gradient_of_the_distilled_vgg_is_its_slope(shared_weights: None) -> None:
+def test_the_gradient_of_the_distilled_vgg_is_its_slope(shared_metric_weights: None) -> None:
     a, b = portraits()
     assert_gradient_is_the_slope(level_difference(load_distilled_vgg().double()), a.double(), b.double())
 
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_distilled_levels_have_mean_activation_near_one(shared_weights: None) -> None:
+def test_distilled_levels_have_mean_activation_near_one(shared_metric_weights: None) -> None:
     photo = torch.from_numpy(photographs.chelsea()[None, :256, 100:356].copy()).permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
         levels = list(load_distilled_vgg()(photo))
@@ -210,7 +199,7 @@ def test_backbones_have_the_published_number_of_parameters(features: nn.Sequenti
 @needs_shared
 @pytest.mark.needs_shared
 @pytest.mark.parametrize("load", [load_lpips_squeeze, load_distilled_vgg])
-def test_loaded_networks_are_frozen(shared_weights: None, load: Callable[[], nn.Module]) -> None:
+def test_loaded_networks_are_frozen(shared_metric_weights: None, load: Callable[[], nn.Module]) -> None:
     net = load()
     assert not any(module.training for module in net.modules())
     assert not any(p.requires_grad for p in net.parameters())

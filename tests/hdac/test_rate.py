@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from data.errors import InputError
@@ -11,13 +9,11 @@ from hdac.codecs.hdac import Hdac
 from hdac.codecs.stripped import HevcStripped
 from hdac.rate import hit
 from tests.clips import moving_clip
-from tests.hdac.nets import save_tiny
 
 
+@pytest.mark.usefixtures("tiny_weights")
 @pytest.mark.parametrize("share", [0.3, 0.7])
-def test_a_rate_is_hit_within_five_per_cent(share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
-    save_tiny(tmp_path)
+def test_a_rate_is_hit_within_five_per_cent(share: float) -> None:
     clip = moving_clip(10, 96, 96)
     for codec in (HevcStripped(qp=30, preset="ultrafast"), Hdac(qp=30, preset="ultrafast", network="tiny")):
         finest, coarsest = (len(codec.with_quantiser(qp).encode(clip)) for qp in (20, 50))

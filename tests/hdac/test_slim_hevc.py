@@ -343,18 +343,29 @@ def test_stored_payloads_still_decode() -> None:
 @pytest.mark.parametrize("k", [0, 3])
 def test_damaged_headers_go_verbatim_and_come_back(base_stream: Units, k: int) -> None:
     rng = random.Random(1)
+    verbatim = 0
     for _ in range(60):
         units = copy.deepcopy(base_stream)
         which = rng.randrange(len(units[k]))
         damaged = bytearray(units[k][which])
         damaged[rng.randrange(min(len(damaged), 20))] ^= 1 << rng.randrange(8)
         units[k][which] = bytes(damaged)
-        pack(units)  # holds the assertion
+        payloads = packed_for_a_byte_more(units)
+        verbatim += is_verbatim(*payloads[k])
+    assert 0 < verbatim < 60  # some damage is a header of its own
 
 
 @given(st.lists(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_any_bytes_come_back(units: Units) -> None:
-    pack(units)
+    assert len(packed_for_a_byte_more(units)) == len(units)
+
+
+def packed_for_a_byte_more(units: Units) -> Payloads:
+    """Payloads that came back; of those that are sent as they are none is longer than its first start code allows."""
+    payloads = pack(units)
+    for unit, payload in zip(units, payloads, strict=True):
+        assert not is_verbatim(*payload) or len(payload[1]) == len(nal.join(unit)) - len(nal.START_CODE) + 1
+    return payloads
 
 
 def test_an_access_unit_without_bytes_is_refused() -> None:
@@ -387,7 +398,7 @@ def test_every_truncation_is_noticed_or_cuts_slice_data(base_stream: Units) -> N
                 cut = copy.copy(decoder).unpack(plain, payload[:n])
             except BitstreamError:
                 continue
-            assert n and nal.join(unit).startswith(cut)
+            assert n and nal.join(unit).startswith(cut) and len(cut) < len(nal.join(unit))
         with pytest.raises(TruncatedBitstream):
             copy.copy(decoder).unpack(plain, b"")
 
@@ -421,6 +432,12 @@ def test_any_payload_gives_bytes_or_a_bitstream_error(plain: bool, payload: byte
     decoder._state = encoder._state
     for fresh in (SlimHevcDecoder(), decoder):
         try:
-            assert fresh.unpack(plain, payload).startswith(nal.START_CODE)
+            stream = fresh.unpack(plain, payload)
         except BitstreamError:
-            pass
+            continue
+        if is_verbatim(plain, payload):
+            assert stream == nal.START_CODE + payload[1:]
+        else:  # a slice, behind its parameter sets or not, whose data are those of the payload
+            *_, slice_ = nal.split(stream)
+            assert nal.nal_type(slice_, "hevc") in (nal.Hevc.TRAIL_R, nal.Hevc.IDR_N_LP)
+            assert slice_[-1] == payload[-1]

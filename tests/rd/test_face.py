@@ -18,16 +18,9 @@ from data.clip import Clip
 from data.faces import YuNet
 from rd.metrics import face
 from rd.metrics.score import MetricUnavailable, Score
-from tests.paths import METRIC_WEIGHTS, TRAIN_CLIPS, needs_shared
+from tests.paths import TRAIN_CLIPS, needs_shared
 
 Pictures = NDArray[np.uint8]
-
-
-@pytest.fixture
-def shared_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
-    monkeypatch.setenv("HDAC_CACHE", str(tmp_path))
-    monkeypatch.delenv("HDAC_DOWNLOAD", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +55,7 @@ def values(source: Clip, decoded: Clip) -> dict[str, float]:
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_equal_clips_score_exactly_nothing(shared_weights: None, frames: Pictures) -> None:
+def test_equal_clips_score_exactly_nothing(shared_metric_weights: None, frames: Pictures) -> None:
     found = values(clip(frames[:1]), clip(frames[:1]))
     assert found.pop("csim") == pytest.approx(1.0, abs=1e-6)
     assert found == {"nme": 0.0, "akd": 0.0, "pose_deg": 0.0, "expr": 0.0}
@@ -70,7 +63,7 @@ def test_equal_clips_score_exactly_nothing(shared_weights: None, frames: Picture
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_errors_grow_with_degradation(shared_weights: None, frames: Pictures) -> None:
+def test_errors_grow_with_degradation(shared_metric_weights: None, frames: Pictures) -> None:
     source = clip(frames[:6])
     weak, strong = (values(source, clip(blurred(frames[:6], sigma))) for sigma in (1.5, 5.0))
     assert 1.0 > weak.pop("csim") > strong.pop("csim")
@@ -81,7 +74,7 @@ def test_errors_grow_with_degradation(shared_weights: None, frames: Pictures) ->
 @needs_shared
 @pytest.mark.needs_shared
 def test_every_fifth_frame_is_scored_and_the_source_is_seen_once(
-    shared_weights: None, frames: Pictures, monkeypatch: pytest.MonkeyPatch
+    shared_metric_weights: None, frames: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, decoded = clip(frames), clip(blurred(frames, 2.0))
     face._remembered.cache_clear()
@@ -105,7 +98,7 @@ def test_every_fifth_frame_is_scored_and_the_source_is_seen_once(
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_a_shift_moves_all_landmarks_by_its_length(shared_weights: None, astronaut: Pictures) -> None:
+def test_a_shift_moves_all_landmarks_by_its_length(shared_metric_weights: None, astronaut: Pictures) -> None:
     source = clip(astronaut[None])
     found = values(source, clip(np.roll(astronaut, (3, 4), (0, 1))[None]))
     assert found["akd"] == pytest.approx(5.0, abs=1.0)
@@ -116,7 +109,7 @@ def test_a_shift_moves_all_landmarks_by_its_length(shared_weights: None, astrona
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_weights: None, frames: Pictures) -> None:
+def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_metric_weights: None, frames: Pictures) -> None:
     detector, pose = YuNet(pretrained.find("yunet")), face._build("pose_deg")
     turned = face.Region((128.0, 128.0), 256.0, angle=0.3)  # 17 degrees, so that there is a roll to negate
     rolled = turned.cut(frames[0], 256)
@@ -129,7 +122,7 @@ def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_weights: None, fr
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_a_smile_is_seen_on_both_sides(shared_weights: None, astronaut: Pictures) -> None:
+def test_a_smile_is_seen_on_both_sides(shared_metric_weights: None, astronaut: Pictures) -> None:
     detector, expression = YuNet(pretrained.find("yunet")), face._build("expr")
     coefficients = expression(astronaut, expression.where(astronaut, detector.faces(astronaut)[0]))
     assert coefficients.shape == (52,)
@@ -139,7 +132,7 @@ def test_a_smile_is_seen_on_both_sides(shared_weights: None, astronaut: Pictures
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_landmarks_and_mesh_agree_on_shared_points(shared_weights: None, astronaut: Pictures) -> None:
+def test_landmarks_and_mesh_agree_on_shared_points(shared_metric_weights: None, astronaut: Pictures) -> None:
     found = YuNet(pretrained.find("yunet")).faces(astronaut)[0]
     landmarks, mesh = face._build("nme"), face._build("expr")
     assert isinstance(mesh, face.Expression)
@@ -152,7 +145,7 @@ def test_landmarks_and_mesh_agree_on_shared_points(shared_weights: None, astrona
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_other_people_are_other_identities(shared_weights: None, astronaut: Pictures, frames: Pictures) -> None:
+def test_other_people_are_other_identities(shared_metric_weights: None, astronaut: Pictures, frames: Pictures) -> None:
     detector, identity = YuNet(pretrained.find("yunet")), face._build("csim")
     me, again, other = (
         identity(rgb, detector.faces(rgb)[0].points) for rgb in (frames[0], blurred(frames[10:], 1.0)[0], astronaut)
@@ -162,7 +155,7 @@ def test_other_people_are_other_identities(shared_weights: None, astronaut: Pict
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_a_face_that_vanished_is_compared_at_the_source_points(shared_weights: None, frames: Pictures) -> None:
+def test_a_face_that_vanished_is_compared_at_the_source_points(shared_metric_weights: None, frames: Pictures) -> None:
     grey = np.full_like(frames[:1], 128)
     identity = face._build("csim")
     points = YuNet(pretrained.find("yunet")).faces(frames[0])[0].points
@@ -173,7 +166,7 @@ def test_a_face_that_vanished_is_compared_at_the_source_points(shared_weights: N
 @needs_shared
 @pytest.mark.needs_shared
 def test_frames_without_a_face_have_no_score_and_a_clip_without_faces_a_reason(
-    shared_weights: None, frames: Pictures
+    shared_metric_weights: None, frames: Pictures
 ) -> None:
     pictures = frames[:6].copy()
     pictures[0] = 128
@@ -185,10 +178,7 @@ def test_frames_without_a_face_have_no_score_and_a_clip_without_faces_a_reason(
         assert isinstance(reason, MetricUnavailable) and "no face" in str(reason)
 
 
-def test_missing_weights_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HDAC_CACHE", str(tmp_path))
-    monkeypatch.delenv("HDAC_DOWNLOAD", raising=False)
+def test_missing_weights_name_the_file(no_metric_weights: Path) -> None:
     grey = clip(np.full((1, 32, 32, 3), 128, np.uint8))
     results = face.measure(grey, grey, ["csim", "akd"])
     assert set(results) == {"csim", "akd"}

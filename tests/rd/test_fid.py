@@ -14,13 +14,7 @@ from data.clip import Clip
 from rd.metrics import fid
 from rd.metrics.score import MetricUnavailable, Score
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HDAC_CACHE", str(tmp_path))
-    monkeypatch.delenv("HDAC_DOWNLOAD", raising=False)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("no_metric_weights")
 
 
 def noise(n_frames: int, seed: int) -> Clip:
@@ -71,10 +65,10 @@ def test_pooling_leaves_the_padding_out_and_the_last_block_takes_the_maximum() -
     assert a.shape == (1, 2048, 8, 8)
 
 
-def test_fid_of_a_clip_with_random_weights_is_zero_only_for_itself(folder: Path) -> None:
+def test_fid_of_a_clip_with_random_weights_is_zero_only_for_itself(no_metric_weights: Path) -> None:
     torch.manual_seed(0)
     state = fid.FidInception().state_dict() | {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}
-    file = folder / "pt_inception-2015-12-05-6726825d.pth"
+    file = no_metric_weights / "pt_inception-2015-12-05-6726825d.pth"
     torch.save(state, file)
     source, other = noise(3, seed=1), noise(3, seed=2)
     same, different = (fid.measure(source, clip, ["fid"])["fid"] for clip in (source, other))

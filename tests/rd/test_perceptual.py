@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,21 +19,11 @@ from data.errors import InputError
 from hdac.nets import backbones
 from rd.metrics import perceptual
 from rd.metrics.score import MetricUnavailable, Score
-from tests.paths import METRIC_WEIGHTS, needs_shared
+from tests.paths import needs_shared
+
+pytestmark = pytest.mark.usefixtures("no_metric_weights")
 
 Pictures = NDArray[np.uint8]
-
-
-@pytest.fixture(autouse=True)
-def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HDAC_CACHE", str(tmp_path))
-    monkeypatch.delenv("HDAC_DOWNLOAD", raising=False)
-
-
-@pytest.fixture
-def shared_weights(no_weights: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +63,7 @@ def documented_pair(shape: tuple[int, ...], seed: int) -> tuple[torch.Tensor, to
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_lpips_equals_the_values_that_torchmetrics_documents(shared_weights: None) -> None:
+def test_lpips_equals_the_values_that_torchmetrics_documents(shared_metric_weights: None) -> None:
     net = perceptual._build("lpips")
     assert isinstance(net, perceptual.Lpips)
     a, b = documented_pair((2, 3, 100, 100), seed=42)
@@ -89,7 +78,7 @@ def test_lpips_equals_the_values_that_torchmetrics_documents(shared_weights: Non
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_lpips_of_the_documented_batch_of_ten(shared_weights: None) -> None:
+def test_lpips_of_the_documented_batch_of_ten(shared_metric_weights: None) -> None:
     net = perceptual._build("lpips")
     assert isinstance(net, perceptual.Lpips)
     # torchmetrics runs its docstrings with torch's global generator seeded with 42
@@ -102,7 +91,7 @@ def test_lpips_of_the_documented_batch_of_ten(shared_weights: None) -> None:
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_lpips_is_zero_for_equal_clips_and_grows_with_degradation(shared_weights: None, photo: Pictures) -> None:
+def test_lpips_is_zero_for_equal_clips_and_grows_with_degradation(shared_metric_weights: None, photo: Pictures) -> None:
     degraded = [photo, jpeg(photo, 50), jpeg(photo, 10), jpeg(photo, 5)]
     scores = [value(perceptual.measure(clip(photo), clip(d), ["lpips"])["lpips"]) for d in degraded]
     assert scores[0] < 1e-6
@@ -112,7 +101,7 @@ def test_lpips_is_zero_for_equal_clips_and_grows_with_degradation(shared_weights
 @needs_shared
 @pytest.mark.needs_shared
 def test_lpips_of_a_remembered_source_is_the_same(
-    shared_weights: None, photo: Pictures, monkeypatch: pytest.MonkeyPatch
+    shared_metric_weights: None, photo: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = clip(np.concatenate((photo, photo[:, ::-1])))
     decoded = clip(blurred(source.rgb(), 1.0))
@@ -213,7 +202,7 @@ def test_decimation_keeps_the_mean_and_removes_what_would_alias() -> None:
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_distilled_msvgg_orders_degradations(shared_weights: None, photo: Pictures) -> None:
+def test_distilled_msvgg_orders_degradations(shared_metric_weights: None, photo: Pictures) -> None:
     def score(decoded: Pictures) -> float:
         return value(perceptual.measure(clip(photo), clip(decoded), ["msvgg_distilled"])["msvgg_distilled"])
 
@@ -243,7 +232,7 @@ def test_missing_weights_name_the_file(photo: Pictures) -> None:
 @needs_shared
 @pytest.mark.needs_shared
 def test_slow_networks_score_every_fifth_frame_and_small_clips_have_no_score(
-    shared_weights: None, photo: Pictures
+    shared_metric_weights: None, photo: Pictures
 ) -> None:
     source = clip(photo.repeat(7, axis=0))
     score = perceptual.measure(source, source, ["msvgg_distilled"])["msvgg_distilled"]

@@ -1,0 +1,193 @@
+"""Damages streams of one layered codec in every way and decodes what is left: a process of its own, whose memory is measured.
+
+    python -m tests.hdac.faults CODEC FOLDER
+
+Prints a report as JSON. What must not happen, an exception other than BitstreamError, a wrong frame, a hang, ends the process
+with a traceback that names the damage. FOLDER takes the weights of a tiny network.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import json
+import os
+import random
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.bits import write_ue7
+from data.clip import Clip
+from data.errors import BitstreamError
+from hdac.codecs.dac import Dac
+from hdac.codecs.hdac import Hdac
+from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.stripped import HevcStripped
+from hdac.container import Reader
+from hdac.decoder import decode, decode_tolerant
+from tests.clips import moving_clip
+from tests.hdac.streams import rewritten, units_of
+
+N_FRAMES = 6
+SIDE = 64
+INTERVAL = 2
+"""Frames between two checksums, in the streams that have any."""
+N_CORRUPTIONS = 250
+"""With checksums, and as many without."""
+LONGEST_S = 20.0
+"""Of processor time, for one stream of six frames of 64x64: more is a hang."""
+
+CODECS: dict[str, LayeredCodec] = {
+    "hevc-stripped": HevcStripped(qp=36, preset="ultrafast", intra_period=4),
+    "hdac": Hdac(qp=44, preset="ultrafast", network="tiny", send_keypoints=True, always_fused=True),
+    "hdac-paper": replace(Hdac.paper(40, intra_period=4), preset="ultrafast", network="tiny"),
+    "dac": Dac(qp=40, network="tiny", refresh="rd", intra_period=4),
+}
+
+
+def truncated(stream: bytes) -> Iterator[tuple[str, bytes]]:
+    """The stream cut at every point."""
+    for size in range(len(stream)):
+        yield f"the first {size} of {len(stream)} bytes", stream[:size]
+
+
+def corrupted(stream: bytes, seed: int) -> Iterator[tuple[str, bytes]]:
+    """The stream with random damage; every third one has it in its header or in the first bytes of its intra picture."""
+    rng = random.Random(seed)
+    for i in range(N_CORRUPTIONS):
+        data = stream
+        while data == stream:
+            kind = rng.choice((_flip_bits, _change_bytes, _insert, _delete, _swap))
+            data = kind(stream, rng, 48 if i % 3 == 0 else len(stream))
+        yield f"{kind.__name__[1:]}, number {i} of seed {seed}", data
+
+
+def _flip_bits(stream: bytes, rng: random.Random, end: int) -> bytes:
+    data = bytearray(stream)
+    for _ in range(rng.choice((1, 1, 1, 2, 8))):
+        data[rng.randrange(end)] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def _change_bytes(stream: bytes, rng: random.Random, end: int) -> bytes:
+    data = bytearray(stream)
+    for _ in range(rng.choice((1, 1, 3))):
+        data[rng.randrange(end)] = rng.choice((0x00, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+    return bytes(data)
+
+
+def _insert(stream: bytes, rng: random.Random, end: int) -> bytes:
+    at = rng.randrange(end + 1)
+    return stream[:at] + rng.randbytes(rng.choice((1, 2, 40))) + stream[at:]
+
+
+def _delete(stream: bytes, rng: random.Random, end: int) -> bytes:
+    at = rng.randrange(end)
+    return stream[:at] + stream[at + rng.choice((1, 2, 40)) :]
+
+
+def _swap(stream: bytes, rng: random.Random, end: int) -> bytes:
+    """Two spans change places."""
+    a, b, c, d = sorted(rng.randrange(end + 1) for _ in range(4))
+    return stream[:a] + stream[c:d] + stream[b:c] + stream[a:b] + stream[d:]
+
+
+def oversized(stream: bytes) -> Iterator[tuple[str, bytes]]:
+    """The stream with pictures in its layers that are much larger than its header says."""
+    small, large = (b"".join(map(write_ue7, (side, side))) for side in (SIDE, 8192))
+    units = units_of(stream)
+    if units[0].base is not None:
+        other = HevcStripped(qp=50, preset="ultrafast").encode(moving_clip(len(units), 320, 320))
+        mixed = [replace(unit, base=far.base, plain=far.plain) for unit, far in zip(units, units_of(other), strict=True)]
+        yield "a base layer of 320x320", rewritten(stream, mixed)
+    if units[0].reference is not None:
+        # libav gives a picture also where nearly all of it is missing
+        mixed = [replace(unit, reference=unit.reference and unit.reference.replace(small, large, 1)) for unit in units]
+        yield "a reference of 8192x8192", rewritten(stream, mixed)
+
+
+class _Guard:
+    """Says which damage it was when something goes wrong, and ends the process where it hangs, in C code too."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if kind is not None:
+            print(f"damage: {self.what}", file=sys.stderr)
+
+
+def check_strict(what: str, data: bytes) -> bool:
+    """Whether the damage was noticed; a clip that is shown all the same has the size that the header says."""
+    with _Guard(what):
+        try:
+            shown = decode(data)
+        except BitstreamError:
+            return True
+        said = Reader(io.BytesIO(data)).header.stream
+        assert shown.y.shape == (said.n_frames, said.height, said.width) and shown.fps == said.fps
+        return False
+
+
+def check_tolerant(what: str, data: bytes, whole: Clip) -> int:
+    """How many frames are shown: none but those in front of a checksum that was right, as they are without the damage."""
+    with _Guard(what):
+        try:
+            shown, error = decode_tolerant(io.BytesIO(data))
+        except BitstreamError:
+            return 0
+        n = shown.n_frames
+        assert isinstance(error, BitstreamError), "the damage was not noticed"
+        assert n < N_FRAMES and n % INTERVAL == 0 and shown.fps == whole.fps and shown.colour == whole.colour
+        for plane in "yuv":
+            assert np.array_equal(getattr(shown, plane), getattr(whole, plane)[:n]), f"{n} frames are shown, not the true ones"
+        return n
+
+
+def report(codec: LayeredCodec) -> dict[str, Any]:
+    """Decodes everything; returns numbers for the test to judge."""
+    clip = moving_clip(N_FRAMES, SIDE, SIDE)
+    plain = replace(codec, checksum_interval=0).encode(clip)  # type: ignore[call-arg]
+    checked = replace(codec, checksum_interval=INTERVAL).encode(clip)  # type: ignore[call-arg]
+    whole = decode(checked)
+    return {
+        "sizes": [len(plain), len(checked)],
+        "cuts_noticed": sum(check_strict(*case) for case in truncated(plain)),
+        "cuts_shown": [check_tolerant(*case, whole) for case in truncated(checked)],
+        "corruptions_noticed": sum(check_strict(*case) for case in corrupted(plain, seed=1)),
+        "corruptions_shown": [check_tolerant(*case, whole) for case in corrupted(checked, seed=2)],
+        "oversized_noticed": [check_strict(*case) for case in oversized(checked)],
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    }
+
+
+def main() -> None:
+    name, folder = sys.argv[1:]
+    faulthandler.enable()
+    faulthandler.register(signal.SIGPROF, chain=True)  # the next handler, the system's own, ends the process
+    if name != "hevc-stripped":  # which gets by without PyTorch
+        import torch
+
+        from hdac.nets import hybrid
+        from tests.hdac.nets import save_tiny
+
+        torch.set_num_threads(1)
+        hybrid.MOTION_SIDE = 16  # a sixteenth of the work, a thousand times
+        os.environ["HDAC_WEIGHTS"] = folder
+        save_tiny(Path(folder))
+    print(json.dumps(report(CODECS[name])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Writes the stored streams of `test_golden` anew, with the network that they were made with and what they decode to.
+
+    python -m tests.hdac.make_golden
+
+To be run, and its files committed, by those who change the format on purpose; `hdac.container.VERSION` says so to decoders.
+
+    golden/tiny.safetensors    a network of random weights
+    golden/NAME.hdac           a stream
+    golden/NAME.sha256         of its decoded planes, where no network had a hand in them
+    golden/NAME.npz            its decoded planes y, u, v, where one had: another machine may round them differently
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data.clip import Clip
+from hdac import systems
+from hdac.codecs.dac import Dac
+from hdac.codecs.hdac import Hdac
+from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.stripped import HevcStripped
+from tests.clips import moving_clip
+from tests.hdac.nets import save_tiny
+from tests.hdac.streams import at_all_strengths
+
+GOLDEN = Path(__file__).parent / "golden"
+
+STREAMS: dict[str, LayeredCodec] = {
+    "hevc-stripped": HevcStripped(qp=40, preset="fast", intra_period=4, checksum_interval=2),
+    "hdac": Hdac(qp=42, preset="fast", network="tiny", send_keypoints=True, intra_period=4, checksum_interval=2),
+    "hdac-paper": replace(Hdac.paper(38, intra_period=4), preset="fast", network="tiny"),
+    "dac": Dac(qp=36, network="tiny", refresh="rd", keypoint_step=256),
+}
+
+
+def source() -> Clip:
+    """Two pictures by turns: DAC sends a second reference, and returns to the first."""
+    a, b = moving_clip(3, 64, 64), moving_clip(2, 64, 64, seed=9)
+    planes = [np.concatenate([getattr(clip, plane) for clip in (a, b, a)]) for plane in "yuv"]
+    return Clip(*planes, a.fps)
+
+
+def main() -> None:
+    GOLDEN.mkdir(exist_ok=True)
+    os.environ["HDAC_WEIGHTS"] = str(GOLDEN)
+    save_tiny(GOLDEN)
+    for name, codec in STREAMS.items():
+        stream = codec.encode(source())
+        if name == "hdac":  # an encoder shows nothing of a network that was not trained
+            stream = at_all_strengths(stream)
+        (GOLDEN / f"{name}.hdac").write_bytes(stream)
+        shown = systems.decode(stream)
+        if name == "hevc-stripped":
+            (GOLDEN / f"{name}.sha256").write_text(shown.sha256() + "\n")
+        else:
+            np.savez_compressed(GOLDEN / f"{name}.npz", y=shown.y, u=shown.u, v=shown.v)
+
+
+if __name__ == "__main__":
+    main()

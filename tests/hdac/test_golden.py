@@ -1,0 +1,85 @@
+"""Stored streams still decode to the stored pictures, and are still what is written: the format does not change silently.
+
+A format that changes on purpose has other streams: `python -m tests.hdac.make_golden` writes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baselines import nal
+from hdac import systems
+from hdac.container import Reader
+from hdac.slim_hevc import SlimHevcDecoder, SlimHevcEncoder
+from tests.hdac.make_golden import GOLDEN, STREAMS, source
+from tests.hdac.streams import rewritten, units_of
+
+by_name = pytest.mark.parametrize("name", STREAMS)
+
+
+@pytest.fixture(autouse=True)
+def _golden_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDAC_WEIGHTS", str(GOLDEN))
+
+
+def stored(name: str) -> bytes:
+    return (GOLDEN / f"{name}.hdac").read_bytes()
+
+
+def test_the_stripped_stream_decodes_to_the_stored_planes() -> None:
+    assert systems.decode(stored("hevc-stripped")).sha256() == (GOLDEN / "hevc-stripped.sha256").read_text().strip()
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if name != "hevc-stripped"])
+def test_streams_with_a_network_decode_to_the_stored_planes_but_for_rounding(name: str) -> None:
+    shown = systems.decode(stored(name))
+    # one level, and at one and a half times the networks' correction two
+    levels = np.array([2 if unit.strength == 3 else 1 for unit in units_of(stored(name))])[:, None, None]
+    with np.load(GOLDEN / f"{name}.npz") as expected:
+        for plane in "yuv":
+            difference = np.abs(getattr(shown, plane).astype(int) - expected[plane])
+            assert (difference <= levels).all() and (difference > 0).mean() < 0.01
+
+
+@by_name
+def test_stored_streams_are_what_a_writer_writes(name: str) -> None:
+    assert rewritten(stored(name), units_of(stored(name))) == stored(name)
+
+
+@by_name
+def test_stored_headers_are_what_the_codec_writes(name: str) -> None:
+    codec, stream = STREAMS[name], stored(name)
+    header = Reader(io.BytesIO(stream)).header_bytes
+    one_frame = Reader(io.BytesIO(codec.encode(source()[:1]))).header
+    said = dataclasses.replace(one_frame, stream=dataclasses.replace(one_frame.stream, n_frames=source().n_frames))
+    assert said.pack() == stream[:header]
+
+
+@pytest.mark.parametrize("name", ["hevc-stripped", "hdac", "hdac-paper"])
+def test_stored_base_layers_are_what_the_stripper_makes(name: str) -> None:
+    decoder, encoder = SlimHevcDecoder(), SlimHevcEncoder()
+    for unit in units_of(stored(name)):
+        assert unit.base is not None
+        assert encoder.pack(nal.split(decoder.unpack(unit.plain, unit.base))) == (unit.plain, unit.base)
+
+
+def test_stored_streams_hold_every_kind_of_unit() -> None:
+    """Or they would guard less than they seem to."""
+    units = {name: units_of(stored(name)) for name in STREAMS}
+    assert {unit.strength for unit in units["hdac"]} == {0, 1, 2, 3} and all(unit.keypoints for unit in units["hdac"])
+    assert {unit.plain for unit in units["hevc-stripped"]} == {True, False}
+    assert [bool(unit.reference) for unit in units["hdac-paper"]] == [True, False, False, False] * 2
+    sizes = [len(unit.reference or b"") for unit in units["dac"]]
+    assert sum(size > 1 for size in sizes) > 1 and 1 in sizes and 0 in sizes  # new ones, a return, none
+
+
+def test_the_stored_files_are_small_and_no_others() -> None:
+    expected = {"tiny.safetensors", "tiny.json", "hevc-stripped.sha256"}
+    expected |= {f"{name}.hdac" for name in STREAMS} | {f"{name}.npz" for name in STREAMS if name != "hevc-stripped"}
+    files: list[Path] = list(GOLDEN.iterdir())
+    assert {path.name for path in files} == expected and sum(path.stat().st_size for path in files) < 300_000

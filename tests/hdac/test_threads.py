@@ -1,0 +1,94 @@
+"""Another number of threads: what comes back into later frames is the same, and what is shown is off by one level at most.
+
+Threads divide the sums of a convolution in other ways, as another machine's processor does. What bounds the difference is
+said in `hdac.codecs.animator`: references and base layers are integers, and a network's output is shown and forgotten.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hdac.codecs.dac import Dac
+from hdac.codecs.hdac import Hdac, strengthened
+from hdac.codecs.layered import LayeredCodec
+from hdac.container import FULL
+from hdac.network import save
+from tests.clips import moving_clip
+from tests.hdac.nets import TINY, tiny_net
+
+PROGRAM = '''
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from hdac.codecs.animator import Animator
+from hdac.decoder import decode
+
+folder, threads = Path(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(threads)
+cv2.setNumThreads(threads)
+assert torch.get_num_threads() == cv2.getNumThreads() == threads
+
+
+def record(name):
+    method = getattr(Animator, name)
+
+    def recorded(self, *given):
+        arrays = [array for one in given for array in (one if isinstance(one, tuple) else [one])]
+        exact.extend(array.copy() for array in arrays if isinstance(array, np.ndarray))
+        return method(self, *given)
+
+    setattr(Animator, name, recorded)
+
+
+for name in ("refer_to", "rest_at", "show"):  # reference pictures; their keypoints; base layers and keypoints that were sent
+    record(name)
+for stream in folder.glob("*.hdac"):
+    exact = []
+    clip = decode(stream.read_bytes())
+    shown = np.concatenate([getattr(clip, plane).ravel() for plane in "yuv"])
+    np.savez(stream.with_suffix(f".{threads}.npz"), shown, *exact)
+'''
+
+HYBRID = Hdac(qp=40, network="flowing", preset="ultrafast", send_keypoints=True, always_fused=True, intra_period=4)
+# of 6 frames 2 are references: 3 planes and keypoints each; then 3 planes of base layer, and keypoints, of every frame shown
+N_EXACT: dict[LayeredCodec, int] = {
+    HYBRID: 2 * (3 + 1) + 6 * (3 + 1),
+    replace(HYBRID, send_keypoints=False): 2 * 3 + 6 * 3,
+    replace(Hdac.paper(40, intra_period=4), network="flowing", preset="ultrafast"): 2 * (3 + 1) + 4 * (3 + 1),
+    Dac(qp=40, network="flowing", refresh="never", intra_period=4): 2 * (3 + 1) + 4 * 1,
+}
+
+
+def test_two_threads_show_what_one_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # on a busy machine threads that spin would wait for each other for long
+    flowing = replace(TINY, motion=replace(TINY.motion, flow=True))  # which ships, and must not depend on threads either
+    save(tiny_net(settings=flowing), tmp_path / "flowing.safetensors", {})
+    for codec in N_EXACT:
+        (tmp_path / f"{codec.label}.hdac").write_bytes(codec.encode(moving_clip(6, 160, 128)))
+    for threads in ("1", "2"):
+        subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path), threads], check=True, cwd=Path(__file__).parents[2])
+    for codec, n_exact in N_EXACT.items():
+        with np.load(tmp_path / f"{codec.label}.1.npz") as one, np.load(tmp_path / f"{codec.label}.2.npz") as two:
+            assert one.files == two.files and len(one.files) == 1 + n_exact, codec
+            shown, *exact = one.files
+            assert all(np.array_equal(one[name], two[name]) for name in exact), codec
+            difference = np.abs(one[shown].astype(int) - two[shown])
+            assert difference.max() <= 1 and (difference > 0).mean() < 0.01, codec
+
+
+def test_a_level_of_the_fused_picture_stays_one_or_becomes_two_at_strength_three() -> None:
+    base, fused = (plane.astype(np.uint8) for plane in np.mgrid[:256, :255])
+    for strength, most in ((1, 1), (FULL, 1), (3, 2)):
+        here, there = (strengthened((base,) * 3, (f,) * 3, strength)[0].astype(int) for f in (fused, fused + np.uint8(1)))
+        assert np.abs(here - there).max() == most
