@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data.clip import Clip, Plane
+from data.clip import Clip
 from data.errors import BitstreamError
 from hdac.codecs import dac, hdac, stripped
 from hdac.codecs.base_layer import Planes
@@ -83,8 +83,11 @@ def frames(reader: Reader) -> Iterator[Planes]:
 
 
 def _clip(reader: Reader, pictures: list[Planes]) -> Clip:
-    def stacked(plane: int) -> Plane:
-        return np.stack([picture[plane] for picture in pictures])
-
-    stream = reader.header.stream
-    return Clip(stacked(0), stacked(1), stacked(2), stream.fps, stream.colour)
+    """Takes the pictures out of the list: a long clip of large ones does not fit twice."""
+    stream, n_frames = reader.header.stream, len(pictures)
+    y, u, v = (np.empty((n_frames, *plane.shape), np.uint8) for plane in pictures[0])
+    while pictures:
+        planes = pictures.pop()
+        t = len(pictures)
+        y[t], u[t], v[t] = planes
+    return Clip(y, u, v, stream.fps, stream.colour)
