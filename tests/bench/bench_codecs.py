@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import sys
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.stripped import HevcStripped
 from rd import provenance
+from tests.hdac.faults import peak_bytes
 
 REPEATS = 3
 
@@ -43,14 +43,13 @@ def measure(codec: LayeredCodec, sequence: str, frames: int, threads: int) -> di
         begin = time.perf_counter()
         codec.decode(stream)
         decode_s.append(time.perf_counter() - begin)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "codec": codec.label,
         "threads": threads,
         "frames": clip.n_frames,
         "encode_fps": round(clip.n_frames / min(encode_s), 1),
         "decode_fps": round(clip.n_frames / min(decode_s), 1),
-        "peak_mib": round(peak / 2**20),
+        "peak_mib": round(peak_bytes() / 2**20),
         "bytes": len(stream),
     }
 
