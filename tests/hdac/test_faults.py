@@ -48,7 +48,7 @@ def test_every_cut_and_500_random_corruptions_are_an_error_or_a_clip_within_a_gi
     assert set(report["cuts_shown"]) == {0, 2, 4}
     # without checksums some damage goes unseen, or shows as other pixels
     assert faults.N_CORRUPTIONS // 2 < report["corruptions_noticed"] < faults.N_CORRUPTIONS == 250
-    assert len(report["corruptions_shown"]) == 250 and set(report["corruptions_shown"]) == {0, 2, 4}
+    assert len(report["corruptions_shown"]) == 250 and {0, 2, 4} <= set(report["corruptions_shown"]) <= {0, 2, 4, 6}
     assert report["oversized_noticed"] and all(report["oversized_noticed"])
     assert report["peak_bytes"] < MAX_BYTES
 
