@@ -399,7 +399,7 @@ def test_info_tells_the_settings_of_a_layered_stream(layered: Path, capsys: pyte
     whole, middle = "none, the whole picture", "300x300 at (110, 0)"
     for name, options, expected in (
         ("clip", (), {"base QP": "42", "reference": "QP 30, the base layer's intra pictures", "face box": whole}),
-        ("clip", ("--best-look", "--qp", "40"), {"base QP": "40", "base layer": "HEVC", "keypoints": "step 128, not sent"}),
+        ("clip", ("--best-look", "--qp", "40"), {"base QP": "40", "best look": "yes", "keypoints": "step 128, not sent"}),
         ("large", ("--codec", "dac"), {"reference": "QP 42, BPG", "keypoints": "step 128, sent", "face box": middle}),
         ("clip", ("--codec", "dac"), {"best look": "no", "weights": network, "checksum": "every 50 units"}),
     ):
@@ -411,7 +411,7 @@ def test_info_tells_the_settings_of_a_layered_stream(layered: Path, capsys: pyte
     assert main(["encode", str(layered / "clip.y4m"), out, "--codec", "hevc-stripped", "-f"]) == 0
     assert main(["info", out]) == 0
     said = dict(re.findall(r"^  (\w+(?: \w+)?)  +(.+)$", capsys.readouterr().out, re.MULTILINE))
-    assert "base QP" in said and not {"weights", "keypoints", "best look", "face box"} & set(said)
+    assert {"base layer", "base QP"} <= set(said) and not {"weights", "keypoints", "best look", "face box"} & set(said)
 
 
 def test_options_of_layers_are_in_the_stream(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:

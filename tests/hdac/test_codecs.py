@@ -178,19 +178,44 @@ def test_a_network_without_correction_leaves_the_base_layer_bit_by_bit(monkeypat
     assert systems.decode(codec.encode(clip)).sha256() == codec.base_encoder.decode(codec.base_encoder.encode(clip)).sha256()
 
 
-def test_a_decoder_shows_what_the_encoder_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "codec",
+    [
+        replace(HYBRID, send_keypoints=True),
+        replace(HYBRID, send_keypoints=True, base_every=3, base_half=True),
+        replace(HYBRID, base_every=2, base_codec="vvc", preset="faster"),
+    ],
+    ids=lambda codec: codec.label,
+)
+def test_a_decoder_shows_what_the_encoder_chose(codec: Hdac, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[np.ndarray] = []
-    choose = hdac._LeastError.__call__
+    choose, choose_without_base = hdac._LeastError.__call__, Hdac._without_base
 
     def watched(self, source, base, fused):  # type: ignore[no-untyped-def]
         choice = choose(self, source, base, fused)
         seen.append(hdac.strengthened(base, fused, choice)[0])
         return choice
 
+    def watched_without_base(*arguments):  # type: ignore[no-untyped-def]
+        best = choose_without_base(*arguments)
+        seen.append(best[0])
+        return best
+
     monkeypatch.setattr(hdac._LeastError, "__call__", watched)
+    monkeypatch.setattr(Hdac, "_without_base", watched_without_base)
     clip = moving_clip(8, 96, 96)
-    stream = replace(HYBRID, send_keypoints=True).encode(clip)
-    assert np.array_equal(np.stack(seen), systems.decode(stream).y)
+    assert np.array_equal(systems.decode(codec.encode(clip)).y, np.stack(seen))
+
+
+def test_the_base_layer_lies_around_the_face_box_of_an_animated_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hdac, "_without_base", lambda self, source, base, candidates, box: candidates[-1])
+    codec, clip = replace(HYBRID, base_every=2, send_keypoints=True, intra_period=0), moving_clip(4, 520, 300)
+    stream = codec.encode(clip)
+    box = Reader(io.BytesIO(stream)).header.face_box
+    decoded, last = systems.decode(stream), codec.base_pictures(clip)[1].planes
+    assert box is not None and box.x > 8
+    assert np.array_equal(decoded.y[3][:, : box.x], last[0][:, : box.x])
+    assert not np.array_equal(decoded.y[3], decoded.y[2])
 
 
 def test_frames_come_out_before_later_ones_have_arrived() -> None:
