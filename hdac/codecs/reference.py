@@ -28,7 +28,7 @@ LEARNED_MODEL = "mbt2018-mean"
 """Chosen: the best of the models whose probabilities hang on no sample next to the one that is coded; a decoder takes any."""
 
 LEARNED_QPS = (43, 40, 38, 36, 33, 31, 28, 26)
-"""Chosen, of qualities 1 to 8: from published curves of pictures of 768x512, where their PSNR is that of BPG at these QPs."""
+"""Of qualities 1 to 8: QPs at which BPG has about their PSNR. A guess, not measured: it says which quality a QP asks for."""
 
 _ANY_COLOUR = Colour()
 _FPS = Fraction(25)  # a still stream says a frame rate; any that takes one byte of its head, which is not sent
