@@ -8,8 +8,10 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: demo test check results results-layered install bench clean
 
+# every codec but the second and third uses of H-DAC's networks
+DEMO := h264 hevc hevc-paper hevc-kvazaar vvc av1 vp9 hevc-stripped dac hdac
 demo: $(VENV)/.installed
-	$(BIN)/rd-sweep --sequences sample/occluder --frames 40 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
+	$(BIN)/rd-sweep --sequences sample/occluder --codecs $(DEMO) --frames 34 --points 4 --max-kbps 100 --jobs $(JOBS) --out runs/demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n $(JOBS)
@@ -36,7 +38,7 @@ results: $(VENV)/.installed
 
 # The layered codecs on the same clips, beside the points of `make results`
 results-layered: $(VENV)/.installed
-	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hevc-stripped dac hdac hdac-look hdac-paper --frames 125 --points 4 \
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hevc-stripped hdac --frames 125 --points 4 \
 		--anchors results/conventional --metrics psnr ssim xpsnr vmaf lpips temporal --jobs $(JOBS) --cache runs/cache \
 		--no-report --out results/hdac
 	$(BIN)/rd-plot results/hdac --format svg
