@@ -11,7 +11,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # every codec but the second and third uses of H-DAC's networks
 DEMO := h264 hevc hevc-paper hevc-kvazaar vvc av1 vp9 hevc-stripped dac hdac
 demo: $(VENV)/.installed
-	$(BIN)/rd-sweep --sequences sample/occluder --codecs $(DEMO) --frames 34 --points 4 --max-kbps 40 --jobs $(JOBS) --out runs/demo
+	$(BIN)/rd-sweep --sequences sample/occluder --codecs $(DEMO) --frames 34 --points 3 --max-kbps 60 --jobs $(JOBS) --out runs/demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n $(JOBS)
