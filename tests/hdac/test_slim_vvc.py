@@ -73,9 +73,11 @@ def test_any_bytes_are_a_unit_or_an_error(payloads: list[tuple[bool, bytes]], be
         decoder.unpack(False, b"\xd8\x41\xc4\x01")
     for plain, payload in payloads:
         try:
-            assert nal.split(decoder.unpack(plain, payload))
-        except BitstreamError:
-            pass
+            units = nal.split(decoder.unpack(plain, payload))
+        except BitstreamError as error:
+            assert str(error)  # says what is wrong
+        else:
+            assert units and all(units)
 
 
 @pytest.mark.parametrize(
