@@ -12,8 +12,11 @@ import json
 import math
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ from rd.dump_layout import side_by_side, strip, write_png, write_video
 from rd.isolate import close_children
 from rd.jobs import CodeJob, load_plugin, submit_job
 from rd.metrics.fidelity import measure
+from rd.provenance import machine
 from rd.table import file_stem, read_points, scored
 
 TOLERANCE = 0.05
@@ -90,20 +94,39 @@ def write_dumps(
             points = points[points[column].isin(wanted)]
     by_name = {s.name: s for s in resolve(facts["sequence_arguments"], frames=facts["frames"])}
     index = []
-    for (name, regime), rows in points.groupby(["sequence", "regime"], sort=False):
-        if name not in by_name:
-            raise InputError(f"sequence {name} of the sweep is not found any more")
-        sequence = by_name[name]
-        source = sequence.load()
-        target = kbps or common_rate(rows)
-        matches = [
-            _match(families[codec], regime, sequence, source, target, facts["points"], Cache(cache), plugins)
-            for codec in dict.fromkeys(rows["codec"])
-        ]
-        decoded = [match.codec.decode(Cache(cache).load_stream(match.entry["key"])) for match in matches]
-        index.append(_write_dump(out / "dumps", name, regime, source, target, matches, decoded, video))
-        write_atomic(out / "dumps" / "index.json", json.dumps(index, indent=1))
+    with _workers() as workers:
+        for (name, regime), rows in points.groupby(["sequence", "regime"], sort=False):
+            if name not in by_name:
+                raise InputError(f"sequence {name} of the sweep is not found any more")
+            sequence = by_name[name]
+            source = sequence.load()
+            target = kbps or common_rate(rows)
+            match = partial(
+                _match,
+                regime=regime,
+                sequence=sequence,
+                source=source,
+                target=target,
+                points=facts["points"],
+                cache=Cache(cache),
+                plugins=plugins,
+            )
+            chosen = [families[codec] for codec in dict.fromkeys(rows["codec"])]
+            matches = list(workers.map(match, chosen))
+            decoded = [match.codec.decode(Cache(cache).load_stream(match.entry["key"])) for match in matches]
+            index.append(_write_dump(out / "dumps", name, regime, source, target, matches, decoded, video))
+            write_atomic(out / "dumps" / "index.json", json.dumps(index, indent=1))
     return index
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """A thread per core, each with a child process of its own for what is coded anew."""
+    with ThreadPoolExecutor(int(machine()["cores"])) as workers:
+        try:
+            yield workers
+        finally:
+            close_children()
 
 
 def common_rate(rows: pd.DataFrame) -> float:
@@ -300,18 +323,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    try:
-        index = write_dumps(
-            args.out,
-            args.cache or args.out / "cache",
-            args.sequences,
-            args.regime,
-            args.codecs,
-            args.kbps,
-            video=not args.no_video,
-        )
-    finally:
-        close_children()
+    index = write_dumps(
+        args.out,
+        args.cache or args.out / "cache",
+        args.sequences,
+        args.regime,
+        args.codecs,
+        args.kbps,
+        video=not args.no_video,
+    )
     print(f"{len(index)} dumps written to {args.out / 'dumps'}")
 
 
