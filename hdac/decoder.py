@@ -16,7 +16,7 @@ from hdac.codecs import dac, hdac, stripped
 from hdac.codecs.base_layer import Planes
 from hdac.container import Reader
 
-SYSTEMS: dict[str, Callable[[Reader], Iterator[Planes]]] = {
+SYSTEMS: dict[str, Callable[[Reader, bool], Iterator[Planes]]] = {
     "hevc-stripped": stripped.decode,
     "dac": dac.decode,
     "hdac": hdac.decode,
@@ -26,7 +26,7 @@ SYSTEMS: dict[str, Callable[[Reader], Iterator[Planes]]] = {
 def decode(bitstream: bytes) -> Clip:
     """All frames of a stream, from the bytes alone. Raises BitstreamError for one that is damaged."""
     reader = Reader(io.BytesIO(bitstream))
-    return _clip(reader, list(frames(reader)))
+    return _clip(reader, list(frames(reader, ahead=True)))
 
 
 def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:
@@ -38,7 +38,7 @@ def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:
     reader = Reader(file)
     shown: list[Planes] = []
     try:
-        for picture in verified_frames(reader):
+        for picture in verified_frames(reader, ahead=True):
             shown.append(picture)
     except BitstreamError as error:
         if not shown:
@@ -47,16 +47,16 @@ def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:
     return _clip(reader, shown), None
 
 
-def verified_frames(reader: Reader) -> Iterator[Planes]:
+def verified_frames(reader: Reader, ahead: bool = False) -> Iterator[Planes]:
     """Pictures as soon as the checksum behind them has arrived, then BitstreamError where there is damage.
 
-    Without checksums they come as their access units do.
+    Without checksums they come as their access units do. ahead: see `frames`.
     """
     waiting: deque[Planes] = deque()
     given = 0
     damage: BitstreamError | None = None
     try:
-        for picture in frames(reader):
+        for picture in frames(reader, ahead):
             waiting.append(picture)
             while waiting and (given < reader.verified or not reader.header.checksum_interval):
                 yield waiting.popleft()
@@ -69,13 +69,16 @@ def verified_frames(reader: Reader) -> Iterator[Planes]:
         raise damage
 
 
-def frames(reader: Reader) -> Iterator[Planes]:
-    """Pictures as their access units arrive; BitstreamError where one is damaged, or missing at the end."""
+def frames(reader: Reader, ahead: bool = False) -> Iterator[Planes]:
+    """Pictures as their access units arrive; BitstreamError where one is damaged, or missing at the end.
+
+    ahead: read a few units ahead and decode them at once, for streams that need not be waited for.
+    """
     system = reader.header.stream.standard
     if system not in SYSTEMS:
         raise BitstreamError(f"there is no decoder for {system}")
     count = 0
-    for picture in SYSTEMS[system](reader):
+    for picture in SYSTEMS[system](reader, ahead):
         count += 1
         yield picture
     if count != reader.header.stream.n_frames:

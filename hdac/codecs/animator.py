@@ -8,6 +8,7 @@ else.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,7 +76,6 @@ class Animator:
         """Keypoints of a picture, (K, 2), (x, y) in [-1, 1]."""
         return self.net.detect(self._packed(self._seen(planes))).position[0].numpy()
 
-    @torch.inference_mode()
     def show(
         self,
         base: Planes | None,
@@ -90,7 +90,32 @@ class Animator:
         keypoints: (K, 2) as sent, or None: detected on the base layer.
         around:    what lies around the face box; None: the base layer or, where there is none, the reference.
         """
-        assert self.reference is not None and (base is not None or keypoints is not None)
+        return self.task(base, keypoints, height, width, around)()
+
+    def task(
+        self,
+        base: Planes | None,
+        keypoints: NDArray[np.float32] | None,
+        height: int,
+        width: int,
+        around: Planes | None = None,
+        reference: Reference | None = None,
+    ) -> Callable[[], Planes]:
+        """`show` for later, with the present reference or another; several may run at once (`hdac.codecs.in_flight`)."""
+        reference = reference or self.reference
+        assert reference is not None and (base is not None or keypoints is not None)
+        return functools.partial(self._show, reference, base, keypoints, height, width, around)
+
+    @torch.inference_mode()
+    def _show(
+        self,
+        reference: Reference,
+        base: Planes | None,
+        keypoints: NDArray[np.float32] | None,
+        height: int,
+        width: int,
+        around: Planes | None,
+    ) -> Planes:
         packed = None if base is None else self._packed(self._seen(base))
         if keypoints is not None:
             target = Keypoints(torch.from_numpy(keypoints)[None])
@@ -99,14 +124,14 @@ class Animator:
             target = self.net.detect(packed)
         flow = None
         if packed is not None and self.net.settings.motion.flow:
-            flow = torch.from_numpy(optical_flow(_luma(packed), _luma(self.reference.seen.picture)))[None]
+            flow = torch.from_numpy(optical_flow(_luma(packed), _luma(reference.seen.picture)))[None]
         if packed is None:
-            out = self._animation(self.reference.seen, target, None, self._without_base)
+            out = self._animation(reference.seen, target, None, self._without_base)
         else:
-            out = self.net(self.reference.seen, target, packed, self.condition, flow=flow)
+            out = self.net(reference.seen, target, packed, self.condition, flow=flow)
         if self.box is None:
             return _planes(out.picture, height, width)
-        changed = self.reference.planes if base is None else base
+        changed = reference.planes if base is None else base
         around = changed if around is None else around
         inside = face_box.cut(changed, self.box)
         seen_width, seen_height = face_box.network_size(self.box)

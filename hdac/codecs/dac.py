@@ -19,8 +19,9 @@ compare are whole pictures: a background that has changed is a reason for a new 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -32,6 +33,7 @@ from hdac import weights
 from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
+from hdac.codecs.in_flight import at_once, in_flight
 from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
@@ -122,7 +124,7 @@ class Dac(LayeredCodec):
         motion = KeypointEncoder(_keypoint_settings(animator, header))
         buffer = _Buffer()
         writer = Writer(header)
-        parts = [writer.header]
+        parts, size = [writer.header], (clip.height, clip.width)
         rule = _Rule(self)
         for t in range(clip.n_frames):
             source = clip.y[t], clip.u[t], clip.v[t]
@@ -130,10 +132,10 @@ class Dac(LayeredCodec):
             if t > 0 and not (self.intra_period and t % self.intra_period == 0):
                 symbols = motion.settings.quantise(animator.keypoints(source))
                 keypoints = motion.settings.dequantise(symbols)[0]
-                errors = []
-                for reference in buffer.references:
-                    animator.reference = reference
-                    errors.append(_squared_error(source, animator.show(None, keypoints, clip.height, clip.width)))
+                errors = [0.0]
+                if self.refresh != "never" or len(buffer.references) > 1:  # else there is nothing to decide
+                    tasks = [animator.task(None, keypoints, *size, reference=one) for one in buffer.references]
+                    errors = [_squared_error(source, shown) for shown in in_flight(tasks, at_once())]
                 best = rule.best(errors)
                 if not rule.wants_new(source, errors[best]):
                     if best > 0:
@@ -142,7 +144,7 @@ class Dac(LayeredCodec):
                     parts.append(writer.add(Unit(keypoints=motion.encode(symbols), reference=layer)))
                     continue
             picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
-            decoded = reference_picture.decode(picture, clip.height, clip.width, self.reference_codec, clip.colour)
+            decoded = reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
             symbols = motion.settings.quantise(animator.refer_to(decoded))
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols)[0])
@@ -219,8 +221,16 @@ def _keypoint_settings(animator: Animator, header: LayeredHeader) -> KeypointSet
 # -- decoder ---------------------------------------------------------------------------------------------------------
 
 
-def decode(reader: Reader) -> Iterator[Planes]:
-    """Pictures as their units arrive. Raises BitstreamError for damage, WeightsMismatch for weights that are not here."""
+def decode(reader: Reader, ahead: bool = False) -> Iterator[Planes]:
+    """Pictures as their units arrive or, ahead of that, several at once (`hdac.codecs.in_flight`).
+
+    Raises BitstreamError for damage, WeightsMismatch for weights that are not here.
+    """
+    return in_flight(_tasks(reader), at_once() if ahead else 1)
+
+
+def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
+    """Per frame what gives the picture shown."""
     from hdac import network as networks
     from hdac.codecs.animator import Animator
 
@@ -231,19 +241,19 @@ def decode(reader: Reader) -> Iterator[Planes]:
     animator = Animator(network, None, header.reference_qp, header.best_look, header.face_box)
     motion = KeypointDecoder(_keypoint_settings(animator, header))
     buffer = _Buffer()
-    height, width = header.stream.height, header.stream.width
+    size = header.stream.height, header.stream.width
     for unit in checked_units(reader):
         if unit.keypoints is None:
             raise BitstreamError("a frame without keypoints")
         if unit.reference is not None and unit.reference[:1] == bytes((_NEW,)):
             picture, colour = unit.reference[1:], header.stream.colour
-            shown = reference_picture.decode(picture, height, width, header.reference_codec, colour)
+            shown = reference_picture.decode(picture, *size, header.reference_codec, colour)
             symbols = settle(motion.settings, animator.refer_to(shown), unit.keypoints)
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols)[0])
             assert animator.reference is not None
             buffer.add(animator.reference)
-            yield shown
+            yield partial(_same, shown)
             continue
         if unit.reference is not None:
             if len(unit.reference) != 1:
@@ -253,4 +263,8 @@ def decode(reader: Reader) -> Iterator[Planes]:
             raise BitstreamError("a frame in front of the first reference")
         animator.reference = buffer.references[0]
         keypoints = motion.settings.dequantise(motion.decode(unit.keypoints))[0]
-        yield animator.show(None, keypoints, height, width)
+        yield animator.task(None, keypoints, *size)
+
+
+def _same(planes: Planes) -> Planes:
+    return planes

@@ -19,8 +19,10 @@ than to repeat the picture shown last or the base layer's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import cv2
@@ -36,6 +38,7 @@ from hdac import weights
 from hdac.codecs import base_layer, face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
+from hdac.codecs.in_flight import at_once, in_flight
 from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, lagrange_multiplier
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
@@ -174,8 +177,10 @@ class Hdac(BaseLayerCodec):
         animator = Animator(network, header.base_qp, header.reference_qp, header.best_look, header.face_box)
         motion = KeypointEncoder(_keypoint_settings(network, header)) if self.send_keypoints else None
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
-        parts = [writer.header]
-        for t, picture in zip(range(0, clip.n_frames, self.base_every), self.base_pictures(clip), strict=True):
+        parts, pictures, size = [writer.header], self.base_pictures(clip), (clip.height, clip.width)
+        corrections: Iterator[Planes] = iter(())  # of the pictures up to the next intra picture
+        for i, picture in enumerate(pictures):
+            t = i * self.base_every
             source, decoded, sent = _planes(clip, t), picture.planes, None
             if picture.intra:
                 shown = decoded
@@ -187,6 +192,10 @@ class Hdac(BaseLayerCodec):
                     symbols = motion.settings.quantise(at_rest)
                     motion.start(symbols)
                     animator.rest_at(motion.settings.dequantise(symbols)[0])
+                else:
+                    corrected_too = [picture] if sent is None else []
+                    gop = [*corrected_too, *itertools.takewhile(lambda one: not one.intra, pictures[i + 1 :])]
+                    corrections = in_flight((animator.task(one.planes, None, *size) for one in gop), at_once())
             keypoints = layer = None
             if motion:
                 if picture.intra:  # the target is the reference
@@ -199,7 +208,7 @@ class Hdac(BaseLayerCodec):
             if sent is None and self.always_fused and self.base_every == 1:
                 strength = FULL
             elif sent is None:
-                corrected = animator.show(decoded, keypoints, clip.height, clip.width)
+                corrected = animator.show(decoded, keypoints, *size) if motion else next(corrections)
                 if self.always_fused:
                     strength = FULL
                 else:  # outside of the box they are the same, which must not make up for what looks bad in it
@@ -211,7 +220,7 @@ class Hdac(BaseLayerCodec):
                 if motion:
                     symbols = motion.settings.quantise(animator.keypoints(source))
                     keypoints = motion.settings.dequantise(symbols)[0]
-                    candidates.append(animator.show(None, keypoints, clip.height, clip.width, around=decoded))
+                    candidates.append(animator.show(None, keypoints, *size, around=decoded))
                 best = self._without_base(source, decoded, candidates, header.face_box)
                 if best is shown:
                     unit = Unit(repeated="shown")
@@ -305,8 +314,20 @@ def _planes(clip: Clip, t: int) -> Planes:
 # -- decoder ---------------------------------------------------------------------------------------------------------
 
 
-def decode(reader: Reader) -> Iterator[Planes]:
-    """Pictures as their units arrive. Raises BitstreamError for damage, WeightsMismatch for weights that are not here."""
+def decode(reader: Reader, ahead: bool = False) -> Iterator[Planes]:
+    """Pictures as their units arrive or, ahead of that, several at once (`hdac.codecs.in_flight`).
+
+    Raises BitstreamError for damage, WeightsMismatch for weights that are not here.
+    """
+    shown: Planes | None = None
+    for picture in in_flight(_tasks(reader), at_once() if ahead else 1):
+        shown = shown if picture is None else picture
+        assert shown is not None  # frame 0 has a base picture
+        yield shown
+
+
+def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
+    """Per frame what gives the picture shown; None: the last one once more."""
     from hdac import network as networks
     from hdac.codecs.animator import Animator
 
@@ -316,16 +337,13 @@ def decode(reader: Reader) -> Iterator[Planes]:
     settings = _keypoint_settings(network, header)
     motion = KeypointDecoder(settings) if header.keypoints_sent else None
     size = header.stream.height, header.stream.width
-    shown: Planes | None = None
     for picture in base_layer.decode(checked_units(reader), header):
         if not picture.new:
-            assert shown is not None  # frame 0 has a base picture
             if motion and picture.unit.keypoints is not None:
                 moved = settings.dequantise(motion.decode(picture.unit.keypoints))[0]
-                shown = animator.show(None, moved, *size, around=picture.planes)
-            elif picture.unit.repeated == "base":
-                shown = picture.planes
-            yield shown
+                yield animator.task(None, moved, *size, around=picture.planes)
+            else:
+                yield partial(_same, picture.planes if picture.unit.repeated == "base" else None)
             continue
         unfused = picture.planes
         if picture.intra:
@@ -348,7 +366,16 @@ def decode(reader: Reader) -> Iterator[Planes]:
             else:
                 symbols = motion.decode(picture.unit.keypoints)
             keypoints = settings.dequantise(symbols)[0]
-        strength, shown = picture.unit.strength, unfused
-        if strength:
-            shown = strengthened(picture.planes, animator.show(picture.planes, keypoints, *size), strength)
-        yield shown
+        if strength := picture.unit.strength:
+            corrected = animator.task(picture.planes, keypoints, *size)
+            yield partial(_strengthened, picture.planes, corrected, strength)
+        else:
+            yield partial(_same, unfused)
+
+
+def _same(planes: Planes | None) -> Planes | None:
+    return planes
+
+
+def _strengthened(base: Planes, corrected: Callable[[], Planes], strength: int) -> Planes:
+    return strengthened(base, corrected(), strength)

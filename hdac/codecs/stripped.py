@@ -59,7 +59,7 @@ class HevcStripped(BaseLayerCodec):
         return b"".join(parts) + writer.finish()
 
 
-def decode(reader: Reader) -> Iterator[Planes]:
-    """Pictures as their units arrive. Raises BitstreamError for damage."""
+def decode(reader: Reader, ahead: bool = False) -> Iterator[Planes]:
+    """Pictures as their units arrive; ahead: as of the other systems, without effect. Raises BitstreamError for damage."""
     for picture in base_layer.decode(checked_units(reader), reader.header):
         yield picture.planes

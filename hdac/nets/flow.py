@@ -7,6 +7,7 @@ keypoints, and the network decides where to trust it.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from data.clip import Plane
 
 SMOOTHING = 1.0  # chosen: sigma of a Gaussian over both pictures, against the block edges of the base layer
 FINEST_SCALE = 1  # chosen: found at half size, which is the size of packed pictures
+_COUNTING = threading.Lock()  # OpenCV's number of threads belongs to the whole process
 MIN_SIDE = 64  # of a picture that has a flow: smaller ones leave DIS no pyramid
 
 
@@ -38,12 +40,13 @@ def optical_flow(base: Plane, reference: Plane) -> NDArray[np.float32]:
     search.setVariationalRefinementIterations(0)  # twice the time for a tenth of a decibel of the warped picture, or less
     smooth = [cv2.GaussianBlur(np.ascontiguousarray(plane), (0, 0), SMOOTHING) for plane in (base, reference)]
     # it divides its work among threads in a way that the result depends on
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        found = search.calc(smooth[0], smooth[1], None)
-    finally:
-        cv2.setNumThreads(threads)
+    with _COUNTING:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            found = search.calc(smooth[0], smooth[1], None)
+        finally:
+            cv2.setNumThreads(threads)
     halved = found.reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3)) / 2  # in packed pixels
     flow[...] = halved * 2 / (width // 2 - 1, height // 2 - 1)
     return flow

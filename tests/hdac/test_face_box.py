@@ -19,7 +19,7 @@ from data.crop import Box
 from data.errors import BitstreamError
 from hdac import network, systems, weights
 from hdac.codecs import face_box, hdac
-from hdac.codecs.animator import Animator
+from hdac.codecs.animator import Animator, Reference
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
@@ -273,7 +273,7 @@ def test_looks_are_compared_inside_of_the_box(monkeypatch: pytest.MonkeyPatch) -
     box, frames = Box(400, 0, 400, 400), iter(range(2))
     whole, inside = [], []
 
-    def show(self: Animator, base: Planes, *_: object) -> Planes:
+    def show(self: Animator, reference: object, base: Planes, *_: object) -> Planes:
         t = next(frames)
         y, u, v = base[0].copy(), base[1], base[2]
         y[:30, 500:528] = 128
@@ -283,7 +283,7 @@ def test_looks_are_compared_inside_of_the_box(monkeypatch: pytest.MonkeyPatch) -
             ratios.append(worse / better)
         return y, u, v
 
-    monkeypatch.setattr(Animator, "show", show)
+    monkeypatch.setattr(Animator, "_show", show)
     stream = codec.encode(clip)
     assert header_of(stream).face_box == box
     assert max(whole) < hdac.TOLERATED < min(inside), (whole, inside)
@@ -293,11 +293,10 @@ def test_looks_are_compared_inside_of_the_box(monkeypatch: pytest.MonkeyPatch) -
 def test_at_a_scene_cut_the_base_layer_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a network that shows the fine reference again, which is right until the cut and wrong from there on."""
 
-    def show(self: Animator, *_: object) -> Planes:
-        assert self.reference is not None
-        return self.reference.planes
+    def show(self: Animator, reference: Reference, *_: object) -> Planes:
+        return reference.planes
 
-    monkeypatch.setattr(Animator, "show", show)
+    monkeypatch.setattr(Animator, "_show", show)
     codec = replace(HYBRID, qp=48, i_offset=0, reference_qp=20)
     clip = joined(still(4, seed=1), still(4, seed=2))
     stream = codec.encode(clip)

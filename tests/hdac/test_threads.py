@@ -23,6 +23,7 @@ from tests.clips import moving_clip
 from tests.hdac.nets import TINY, tiny_net
 
 PROGRAM = '''
+import io
 import sys
 from pathlib import Path
 
@@ -31,9 +32,10 @@ import numpy as np
 import torch
 
 from hdac.codecs.animator import Animator
-from hdac.decoder import decode
+from hdac.container import Reader
+from hdac.decoder import frames
 
-folder, threads = Path(sys.argv[1]), int(sys.argv[2])
+folder, threads, ahead = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "ahead"
 torch.set_num_threads(threads)
 cv2.setNumThreads(threads)
 assert torch.get_num_threads() == cv2.getNumThreads() == threads
@@ -42,21 +44,20 @@ assert torch.get_num_threads() == cv2.getNumThreads() == threads
 def record(name):
     method = getattr(Animator, name)
 
-    def recorded(self, *given):
+    def recorded(self, *given, **named):
         arrays = [array for one in given for array in (one if isinstance(one, tuple) else [one])]
         exact.extend(array.copy() for array in arrays if isinstance(array, np.ndarray))
-        return method(self, *given)
+        return method(self, *given, **named)
 
     setattr(Animator, name, recorded)
 
 
-for name in ("refer_to", "rest_at", "show"):  # reference pictures; their keypoints; base layers and keypoints that were sent
+for name in ("refer_to", "rest_at", "task"):  # reference pictures; their keypoints; base layers and keypoints that were sent
     record(name)
 for stream in folder.glob("*.hdac"):
     exact = []
-    clip = decode(stream.read_bytes())
-    shown = np.concatenate([getattr(clip, plane).ravel() for plane in "yuv"])
-    np.savez(stream.with_suffix(f".{threads}.npz"), shown, *exact)
+    shown = [plane.ravel() for planes in frames(Reader(io.BytesIO(stream.read_bytes())), ahead) for plane in planes]
+    np.savez(stream.with_suffix("." + "".join(sys.argv[2:]) + ".npz"), np.concatenate(shown), *exact)
 '''
 
 HYBRID = Hdac(qp=40, network="flowing", preset="ultrafast", send_keypoints=True, always_fused=True, intra_period=4)
@@ -76,14 +77,16 @@ def test_two_threads_show_what_one_shows(tmp_path: Path, monkeypatch: pytest.Mon
     save(tiny_net(settings=flowing), tmp_path / "flowing.safetensors", {})
     for codec in N_EXACT:
         (tmp_path / f"{codec.label}.hdac").write_bytes(codec.encode(moving_clip(6, 160, 128)))
-    for threads in ("1", "2"):
-        subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path), threads], check=True, cwd=Path(__file__).parents[2])
+    modes = ("1", "each"), ("2", "each"), ("2", "ahead")  # pictures one by one on one or two threads, or two on one each
+    for mode in modes:
+        subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path), *mode], check=True, cwd=Path(__file__).parents[2])
     for codec, n_exact in N_EXACT.items():
-        with np.load(tmp_path / f"{codec.label}.1.npz") as one, np.load(tmp_path / f"{codec.label}.2.npz") as two:
-            assert one.files == two.files and len(one.files) == 1 + n_exact, codec
-            shown, *exact = one.files
-            assert all(np.array_equal(one[name], two[name]) for name in exact), codec
-            difference = np.abs(one[shown].astype(int) - two[shown])
+        one, *others = (np.load(tmp_path / f"{codec.label}.{''.join(mode)}.npz") for mode in modes)
+        shown, *exact = one.files
+        for other in others:
+            assert one.files == other.files and len(exact) == n_exact, codec
+            assert all(np.array_equal(one[name], other[name]) for name in exact), codec
+            difference = np.abs(one[shown].astype(int) - other[shown])
             assert difference.max() <= 1 and (difference > 0).mean() < 0.01, codec
 
 
