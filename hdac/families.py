@@ -12,18 +12,13 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.stripped import HevcStripped
 
-I_OFFSET: dict[Regime, int] = {"one-intra": 12, "short-gop": 6}
-"""By how much intra pictures are finer: what one of them costs is shared by all the frames until the next."""
-
 
 def _stripped(regime: Regime, points: int) -> list[VideoCodec]:
-    return [
-        HevcStripped(qp=qp, i_offset=I_OFFSET[regime], intra_period=intra_period(regime)) for qp in quantisers(51, 33, points)
-    ]
+    return [HevcStripped(qp=qp, intra_period=intra_period(regime)) for qp in quantisers(51, 33, points)]
 
 
 def _hdac(regime: Regime, points: int) -> list[VideoCodec]:
-    return [Hdac(qp=qp, i_offset=I_OFFSET[regime], intra_period=intra_period(regime)) for qp in quantisers(51, 33, points)]
+    return [Hdac(qp=qp, intra_period=intra_period(regime)) for qp in quantisers(51, 33, points)]
 
 
 def _hdac_look(regime: Regime, points: int) -> list[VideoCodec]:
@@ -52,7 +47,7 @@ LAYERED: dict[str, Family] = {
         Family(
             "hevc-stripped",
             "HEVC, headers stripped",
-            "H-DAC's base layer alone in its container, without any network: x265 lean.",
+            "H-DAC's base layer alone in its container, without any network: x265, lean or not, intra QP offset 6 or 12.",
             _stripped,
             hull=False,
             missing=missing_pyav("libx265"),

@@ -31,7 +31,9 @@ def hit(codec: LayeredCodec, clip: Clip, kbps: float) -> tuple[LayeredCodec, byt
             streams[proxy] = proxy.encode(clip)
         return len(streams[proxy]) * 8 / float(clip.seconds) / 1000
 
-    finest = max(FINEST_QP, codec.i_offset) if isinstance(codec, Hdac) and codec.reference_qp is None else FINEST_QP
+    finest = FINEST_QP
+    if isinstance(codec, Hdac) and codec.reference_qp is None and codec.i_offset is not None:
+        finest = max(finest, codec.i_offset)
     low, high = finest, codec.coarsest  # a finer QP never takes fewer bytes, but for noise
     while low < high:
         middle = (low + high) // 2
@@ -42,11 +44,13 @@ def hit(codec: LayeredCodec, clip: Clip, kbps: float) -> tuple[LayeredCodec, byt
     candidates = [codec.with_quantiser(qp) for qp in (low - 1, low) if finest <= qp <= codec.coarsest]
     nearest = min(candidates, key=lambda candidate: abs(rate(candidate) - kbps))
     for candidate in candidates:
-        if isinstance(candidate, (Hdac, HevcStripped)):
-            for offset in range(max(0, candidate.i_offset - 6), min(candidate.qp, candidate.i_offset + 7)):
+        if isinstance(candidate, (Hdac, HevcStripped)) and abs(rate(nearest) - kbps) > CLOSE * kbps:
+            settled, _ = candidate.settled(clip)
+            assert settled.i_offset is not None
+            for offset in range(max(0, settled.i_offset - 6), min(settled.qp, settled.i_offset + 7)):
                 if abs(rate(nearest) - kbps) <= CLOSE * kbps:
                     break
-                nearest = min(nearest, replace(candidate, i_offset=offset), key=lambda one: abs(rate(one) - kbps))
+                nearest = min(nearest, replace(settled, i_offset=offset), key=lambda one: abs(rate(one) - kbps))
     stream: bytes = nearest.encode(clip)
     reached = len(stream) * 8 / float(clip.seconds) / 1000
     if abs(reached - kbps) > TOLERANCE * kbps:

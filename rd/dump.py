@@ -213,10 +213,10 @@ def _search(codec: VideoCodec, rate: Callable[[VideoCodec], float], target: floa
         quantiser += step
         kbps = tried[quantiser] = rate(codec.with_quantiser(quantiser))
     best = min(tried, key=lambda q: _distance(tried[q], target))
-    if _equal(tried[best], target) or not free_offset or not hasattr(codec, "i_offset"):
+    if _equal(tried[best], target) or not free_offset or getattr(codec, "i_offset", None) is None:
         return
     for change in (1, -1, 2, -2, 3, -3):  # finer than a quantiser step: intra pictures a little better or worse
-        nearby: Any = replace(codec.with_quantiser(best), i_offset=codec.i_offset + change)  # type: ignore[type-var]
+        nearby: Any = replace(codec.with_quantiser(best), i_offset=codec.i_offset + change)  # type: ignore
         if _equal(rate(nearby), target):
             return
 

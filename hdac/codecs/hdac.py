@@ -39,14 +39,14 @@ from hdac.codecs import base_layer, face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight
-from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, lagrange_multiplier
+from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, lagrange_multiplier, squared_error
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
 
 if TYPE_CHECKING:
     from hdac.network import Network
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised with every change that can change a stream or a decoded frame."""
 
 STRENGTHS = range(4)
@@ -81,11 +81,11 @@ class Hdac(BaseLayerCodec):
     name: ClassVar[str] = "hdac"
 
     def __post_init__(self) -> None:
-        if self.i_offset > self.qp:
+        if self.i_offset is not None and self.i_offset > self.qp:
             raise InputError(f"i_offset={self.i_offset} makes intra pictures finer than QP 0 at qp={self.qp}")
         if self.base_codec not in BASE_CODECS:
             raise InputError(f"base codec {self.base_codec!r} is not one of {', '.join(BASE_CODECS)}")
-        if self.base_codec != "hevc" and not self.lean:
+        if self.base_codec != "hevc" and self.lean is False:
             raise InputError(f"lean=False is for x265, not for a base layer of {self.base_codec}")
         super().__post_init__()
         if self.reference_qp is not None:
@@ -125,17 +125,23 @@ class Hdac(BaseLayerCodec):
         return MAX_QUANTISER[self.base_codec]
 
     @property
+    def choices(self) -> list[tuple[int, bool]]:
+        if self.i_offset is None and self.reference_qp is not None:  # the base layer's intra pictures are not shown
+            return replace(self, i_offset=0).choices
+        return super().choices
+
+    @property
     def base_encoder(self) -> X265 | Vvenc:
         if self.base_codec == "hevc":
             return super().base_encoder
-        return Vvenc(
-            qp=self.qp, preset=self.preset or Vvenc.preset, i_offset=self.i_offset, intra_period=self.base_intra_period
-        )
+        offset, _ = self.choices[0]
+        return Vvenc(qp=self.qp, preset=self.preset or Vvenc.preset, i_offset=offset, intra_period=self.base_intra_period)
 
     @property
     def label(self) -> str:
-        kind = "VVC" if self.base_codec == "vvc" else "lean" if self.lean else "base"
-        parts = (kind, f"I-{self.i_offset}", f"QP {self.qp}{self.base_label}")
+        parts = ["VVC"] if self.base_codec == "vvc" else [] if self.lean is None else ["lean" if self.lean else "base"]
+        parts += [] if self.i_offset is None else [f"I-{self.i_offset}"]
+        parts += [f"QP {self.qp}{self.base_label}"]
         reference = [] if self.reference_qp is None else [f"{self.reference_codec.upper()} {self.reference_qp}"]
         extras = (*["look"] * self.best_look, *["kp"] * self.send_keypoints, *["always"] * self.always_fused)
         return " ".join(("H-DAC", *parts, *reference, *extras))
@@ -159,10 +165,12 @@ class Hdac(BaseLayerCodec):
         from hdac.codecs.animator import Animator
 
         network = networks.by_name(self.network)
+        settled, pictures = self.settled(clip)
+        assert settled.i_offset is not None
         header = LayeredHeader(
             StreamHeader.of(clip, self.name),
             base_qp=self.qp,
-            reference_qp=self.qp - self.i_offset if self.reference_qp is None else self.reference_qp,
+            reference_qp=self.qp - settled.i_offset if self.reference_qp is None else self.reference_qp,
             reference_codec="base" if self.reference_qp is None else self.reference_codec,
             best_look=self.best_look,
             keypoints_sent=self.send_keypoints,
@@ -177,7 +185,7 @@ class Hdac(BaseLayerCodec):
         animator = Animator(network, header.base_qp, header.reference_qp, header.best_look, header.face_box)
         motion = KeypointEncoder(_keypoint_settings(network, header)) if self.send_keypoints else None
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
-        parts, pictures, size = [writer.header], self.base_pictures(clip), (clip.height, clip.width)
+        parts, size = [writer.header], (clip.height, clip.width)
         corrections: Iterator[Planes] = iter(())  # of the pictures up to the next intra picture
         for i, picture in enumerate(pictures):
             t = i * self.base_every
@@ -236,7 +244,7 @@ class Hdac(BaseLayerCodec):
         """What a frame without a base picture shows: the best of the candidates, or the base layer's last picture, `base`."""
         if not self.always_fused and not self.best_look:
             candidates = [*candidates, base]
-        best = min(candidates, key=lambda candidate: _squared_error(source, candidate))
+        best = min(candidates, key=lambda candidate: squared_error(source, candidate))
         if not self.best_look or self.always_fused:
             return best
         return best if _best_look(*(face_box.cut(planes, box) for planes in (source, base, best))) else base
@@ -254,7 +262,7 @@ class _LeastError:
         self.gained = 0.0
 
     def __call__(self, source: Planes, base: Planes, fused: Planes) -> int:
-        errors = [_squared_error(source, strengthened(base, fused, strength)) for strength in STRENGTHS]
+        errors = [squared_error(source, strengthened(base, fused, strength)) for strength in STRENGTHS]
         costs = [error + self.price * (strength != self.strength) for strength, error in enumerate(errors)]
         self.strength = int(np.argmin(costs))
         if self.gained + errors[0] - errors[self.strength] < 0:  # kept for the byte that a change costs
@@ -265,11 +273,6 @@ class _LeastError:
 
 def _best_look(source: Planes, base: Planes, fused: Planes) -> int:
     return FULL if _dissimilarity(source, fused) <= TOLERATED * _dissimilarity(source, base) else 0
-
-
-def _squared_error(source: Planes, shown: Planes) -> float:
-    """Summed over all samples of the three planes."""
-    return sum(float(((a.astype(np.float32) - b) ** 2).sum()) for a, b in zip(source, shown, strict=True))
 
 
 def _dissimilarity(source: Planes, shown: Planes) -> float:

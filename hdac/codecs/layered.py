@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from baselines.conventional import MAX_QUANTISER, X265, Vvenc
 from baselines.stream import Ledger
@@ -14,12 +17,23 @@ from data.clip import Clip
 from data.errors import BitstreamError, InputError
 from hdac import container
 from hdac.codecs import base_layer
-from hdac.codecs.base_layer import BasePicture
+from hdac.codecs.base_layer import BasePicture, Planes
 from hdac.container import BASE_STEPS, Reader, Unit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+
+I_OFFSETS = (6, 12)
+"""QP steps by which intra pictures may be finer: as in the hull of the x265 anchor but for 0, which costs time and hardly ever
+pays."""
+
+TRIAL_SAMPLES = 512 * 512
+"""Of the largest picture whose base layer is coded in all ways to find the best: it would take minutes."""
+
+TRIAL_PRICE = 10.0
+"""Of a bit in the choice of a base layer, in Lagrangian factors: how steep the curves of whole clips are. Chosen on training
+clips; between 6 and 12 the choice hardly changes."""
 
 MAX_SIDE = 1920
 """Of pictures that are coded: a guard of the memory. Networks see less of them (`hdac.codecs.face_box`)."""
@@ -34,6 +48,11 @@ def check_size(width: int, height: int) -> None:
 def lagrange_multiplier(qp: int) -> float:
     """Squared error per bit: HM's lambda of an intra picture."""
     return float(0.57 * 2 ** ((qp - 12) / 3))
+
+
+def squared_error(source: Planes, shown: Planes) -> float:
+    """Summed over all samples of the three planes."""
+    return sum(float(((a.astype(np.float32) - b) ** 2).sum()) for a, b in zip(source, shown, strict=True))
 
 
 def checked_units(reader: Reader) -> Iterator[Unit]:
@@ -119,12 +138,12 @@ class LayeredCodec(ABC):
 class BaseLayerCodec(LayeredCodec):
     """A layered codec with a base layer, whose P pictures have `qp`."""
 
-    i_offset: int = 12
-    """QP steps by which its intra pictures are finer."""
+    i_offset: int | None = None
+    """QP steps by which its intra pictures are finer. None: what is best for the clip, see `settled`."""
     preset: str | None = None
     """Of the base layer's encoder; None: that of the anchors, "slow" for x265 and "medium" for libvvenc."""
-    lean: bool = True
-    """x265's."""
+    lean: bool | None = None
+    """x265's. None: what is best for the clip."""
     intra_period: int = 0
     """Frames of the clip from one intra picture to the next, rounded up to a multiple of base_every; 0: only the first."""
     base_every: int = 1
@@ -139,14 +158,41 @@ class BaseLayerCodec(LayeredCodec):
 
     @property
     def base_encoder(self) -> X265 | Vvenc:
-        """The encoder of the base layer."""
+        """The encoder of the base layer; where a choice is open, the first of those that there are."""
+        offset, lean = self.choices[0]
         return X265(
             qp=self.qp,
             preset=self.preset or X265.preset,
-            lean=self.lean,
-            i_offset=self.i_offset,
+            lean=lean,
+            i_offset=offset,
             intra_period=self.base_intra_period,
         )
+
+    @property
+    def choices(self) -> list[tuple[int, bool]]:
+        """Every i_offset and lean where they are left open; the first is a good one for any clip."""
+        usual = 6 if self.intra_period else 12
+        offsets = sorted(I_OFFSETS, key=lambda n: abs(n - usual)) if self.i_offset is None else [self.i_offset]
+        lean = (True, False) if self.lean is None else (self.lean,)
+        return [(min(offset, self.qp), one) for offset in offsets for one in lean]
+
+    def settled(self, clip: Clip) -> tuple[Self, list[BasePicture]]:
+        """This codec with nothing left open, and its base layer of the clip: of all choices that with the least squared error
+        against true bits. VVC's, and those of pictures of more than TRIAL_SAMPLES, are not tried: it takes too long."""
+        choices = [replace(self, i_offset=offset, lean=lean) for offset, lean in self.choices]
+        if clip.width * clip.height > TRIAL_SAMPLES or isinstance(self.base_encoder, Vvenc):
+            choices = choices[:1]
+        if len(choices) == 1:
+            return choices[0], choices[0].base_pictures(clip)
+        with ThreadPoolExecutor(2) as pool:  # encoders run beside Python; more at once would take much memory
+            tried = pool.map(lambda choice: (choice, choice.base_pictures(clip)), choices)
+            return min(tried, key=lambda one: self._cost(clip, one[1]))
+
+    def _cost(self, clip: Clip, pictures: list[BasePicture]) -> float:
+        """Of a base layer: squared error over all samples of its frames, and the price of its bits."""
+        frames = ((clip.y[t], clip.u[t], clip.v[t]) for t in range(0, clip.n_frames, self.base_every))
+        error = sum(squared_error(source, one.planes) for source, one in zip(frames, pictures, strict=True))
+        return error + TRIAL_PRICE * lagrange_multiplier(self.qp) * 8 * sum(len(one.payload) for one in pictures)
 
     @property
     def base_intra_period(self) -> int:
@@ -159,8 +205,9 @@ class BaseLayerCodec(LayeredCodec):
         return f" 1/{self.base_every} rate" * (self.base_every > 1) + " half size" * self.base_half
 
     def base_command(self, clip: Clip) -> str:
-        """The base layer encoder's command line."""
-        return self.base_encoder.command(base_layer.base_clip(clip, self.base_every, self.base_half))
+        """The base layer encoder's command line; where a choice is open, one of those that were tried."""
+        tried = "" if None not in (self.i_offset, self.lean) else f"the best of {len(self.choices)} like "
+        return tried + self.base_encoder.command(base_layer.base_clip(clip, self.base_every, self.base_half))
 
     def base_pictures(self, clip: Clip) -> list[BasePicture]:
         """The base layer of a clip."""

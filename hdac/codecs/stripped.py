@@ -13,7 +13,7 @@ from hdac.codecs.base_layer import Planes
 from hdac.codecs.layered import BaseLayerCodec, checked_units
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised with every change that can change a stream or a decoded frame."""
 
 
@@ -28,7 +28,8 @@ class HevcStripped(BaseLayerCodec):
 
     @property
     def label(self) -> str:
-        return f"{self.base_encoder.label} stripped{self.base_label}"
+        chosen = self.base_encoder.label if None not in (self.i_offset, self.lean) else f"x265 QP {self.qp}"
+        return f"{chosen} stripped{self.base_label}"
 
     @property
     def version(self) -> str:
@@ -39,11 +40,12 @@ class HevcStripped(BaseLayerCodec):
 
     def encode(self, clip: Clip) -> bytes:
         """The whole stream."""
-        pictures = self.base_pictures(clip)
+        settled, pictures = self.settled(clip)
+        assert settled.i_offset is not None
         header = LayeredHeader(
             StreamHeader.of(clip, self.name),
             self.qp,
-            max(0, self.qp - self.i_offset),
+            max(0, self.qp - settled.i_offset),
             checksum_interval=self.checksum_interval,
             base_every=self.base_every,
             base_half=self.base_half,

@@ -19,7 +19,7 @@ from baselines.families import quantisers
 from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 
-PLAIN = Hdac(qp=45)
+PLAIN = Hdac(qp=45, i_offset=12, lean=True)
 
 
 def hybrid(codec: Hdac) -> Callable[[Regime, int], list[VideoCodec]]:

@@ -50,8 +50,8 @@ LONGEST_S = 20.0
 """Of processor time, for one stream of six frames of 64x64: more is a hang."""
 
 CODECS: dict[str, LayeredCodec] = {
-    "hevc-stripped": HevcStripped(qp=36, preset="ultrafast", intra_period=4),
-    "hdac": Hdac(qp=44, preset="ultrafast", network="tiny", send_keypoints=True, always_fused=True),
+    "hevc-stripped": HevcStripped(qp=36, preset="ultrafast", i_offset=12, lean=True, intra_period=4),
+    "hdac": Hdac(qp=44, preset="ultrafast", i_offset=12, lean=True, network="tiny", send_keypoints=True, always_fused=True),
     "hdac-paper": replace(Hdac.paper(40, intra_period=4), preset="ultrafast", network="tiny"),
     "dac": Dac(qp=40, network="tiny", refresh="rd", intra_period=4),
 }
@@ -109,7 +109,7 @@ def oversized(stream: bytes) -> Iterator[tuple[str, bytes]]:
     small, large = (b"".join(map(write_ue7, (side, side))) for side in (SIDE, 8192))
     units = units_of(stream)
     if units[0].base is not None:
-        other = HevcStripped(qp=50, preset="ultrafast").encode(moving_clip(len(units), 320, 320))
+        other = HevcStripped(qp=50, preset="ultrafast", i_offset=12, lean=True).encode(moving_clip(len(units), 320, 320))
         mixed = [replace(unit, base=far.base, plain=far.plain) for unit, far in zip(units, units_of(other), strict=True)]
         yield "a base layer of 320x320", rewritten(stream, mixed)
     if units[0].reference is not None:

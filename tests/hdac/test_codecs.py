@@ -32,7 +32,7 @@ from tests.hdac.streams import rewritten, units_of
 
 pytestmark = pytest.mark.usefixtures("tiny_weights")
 
-HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast")
+HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast", i_offset=12, lean=True)
 CODECS: list[LayeredCodec] = [
     HevcStripped(qp=40, preset="ultrafast"),
     HYBRID,

@@ -29,7 +29,7 @@ from hdac.nets.hybrid import HybridNet
 from tests.clips import moving_clip, psnr_y
 from tests.hdac.nets import save_tiny, tiny_net
 
-HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast")
+HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast", i_offset=12, lean=True)
 CODECS: list[LayeredCodec] = [
     HYBRID,
     replace(Hdac.paper(38, intra_period=2), preset="ultrafast", network="tiny"),

@@ -60,7 +60,8 @@ for stream in folder.glob("*.hdac"):
     np.savez(stream.with_suffix("." + "".join(sys.argv[2:]) + ".npz"), np.concatenate(shown), *exact)
 '''
 
-HYBRID = Hdac(qp=40, network="flowing", preset="ultrafast", send_keypoints=True, always_fused=True, intra_period=4)
+BASE = Hdac(qp=40, network="flowing", preset="ultrafast", i_offset=12, lean=True, intra_period=4)
+HYBRID = replace(BASE, send_keypoints=True, always_fused=True)
 # of 6 frames 2 are references: 3 planes and keypoints each; then 3 planes of base layer, and keypoints, of every frame shown
 N_EXACT: dict[LayeredCodec, int] = {
     HYBRID: 2 * (3 + 1) + 6 * (3 + 1),
