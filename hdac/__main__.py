@@ -91,7 +91,8 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
     reference = {} if args.reference_codec is None else {"reference_codec": args.reference_codec}
     if name == "hdac":
         base = {"base_codec": args.base_codec, "base_every": args.base_every, "base_half": args.base_half}
-        return Hdac(**common, **base, **reference, reference_qp=args.reference_qp, send_keypoints=args.send_keypoints)
+        base |= {"i_offset": args.i_offset, "reference_qp": args.reference_qp, "send_keypoints": args.send_keypoints}
+        return Hdac(**common, **base, **reference)
     if name == "dac":
         return Dac(**common, **reference)
     if args.best_look or args.network != DEFAULT_NETWORK:
@@ -108,6 +109,7 @@ def _check_layer_options(name: str, args: argparse.Namespace) -> None:
         "--base-codec": args.base_codec != "hevc",
         "--base-every": args.base_every != 1,
         "--base-half": args.base_half,
+        "--i-offset": args.i_offset is not None,
         "--reference-qp": args.reference_qp is not None,
         "--send-keypoints": args.send_keypoints,
     }
@@ -228,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")
     encoder.add_argument("--base-every", type=int, choices=BASE_STEPS, default=1, help="hdac: frames to a base picture")
     encoder.add_argument("--base-half", action="store_true", help="hdac: base pictures of half width and height")
+    encoder.add_argument("--i-offset", type=int, metavar="N", help="hdac: intra pictures N QP finer; else the best by trial")
     encoder.add_argument("--send-keypoints", action="store_true", help="hdac: of the source; else found on the base layer")
     encoder.add_argument("--reference-qp", type=int, metavar="QP", help="hdac: references of their own, of this QP")
     encoder.add_argument("--reference-codec", choices=REFERENCE_CHOICES, help="dac, hdac: their codec, BPG where none is named")

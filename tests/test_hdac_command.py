@@ -396,9 +396,9 @@ def test_info_tells_the_settings_of_a_layered_stream(layered: Path, capsys: pyte
     out = str(layered / "large.hdac")
     write_clip(moving_clip(2, 520, 300), layered / "large.y4m")
     network = weights.weights_id(layered / "weights" / "tiny.safetensors").hex()
-    whole, middle = "none, the whole picture", "300x300 at (110, 0)"
+    whole, middle, shared = "none, the whole picture", "300x300 at (110, 0)", "QP 30, the base layer's intra pictures"
     for name, options, expected in (
-        ("clip", (), {"base QP": "42", "reference": "QP 30, the base layer's intra pictures", "face box": whole}),
+        ("clip", ("--i-offset", "12"), {"base QP": "42", "reference": shared, "face box": whole}),
         ("clip", ("--best-look", "--qp", "40"), {"base QP": "40", "best look": "yes", "keypoints": "step 128, not sent"}),
         ("large", ("--codec", "dac"), {"reference": "QP 42, BPG", "keypoints": "step 128, sent", "face box": middle}),
         ("clip", ("--codec", "dac"), {"best look": "no", "weights": network, "checksum": "every 50 units"}),

@@ -179,9 +179,8 @@ class BaseLayerCodec(LayeredCodec):
     def settled(self, clip: Clip) -> tuple[Self, list[BasePicture]]:
         """This codec with nothing left open, and its base layer of the clip: of all choices that with the least squared error
         against true bits. VVC's, and those of pictures of more than TRIAL_SAMPLES, are not tried: it takes too long."""
-        choices = [replace(self, i_offset=offset, lean=lean) for offset, lean in self.choices]
-        if clip.width * clip.height > TRIAL_SAMPLES or isinstance(self.base_encoder, Vvenc):
-            choices = choices[:1]
+        alone = clip.width * clip.height > TRIAL_SAMPLES or isinstance(self.base_encoder, Vvenc)
+        choices = [replace(self, i_offset=offset, lean=lean) for offset, lean in self.choices[: 1 if alone else None]]
         if len(choices) == 1:
             return choices[0], choices[0].base_pictures(clip)
         with ThreadPoolExecutor(2) as pool:  # encoders run beside Python; more at once would take much memory

@@ -22,7 +22,7 @@ from hdac import network, systems, weights
 from hdac.codecs import hdac
 from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
-from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, LayeredCodec, lagrange_multiplier
 from hdac.codecs.stripped import HevcStripped
 from hdac.container import Reader, Unit, Writer
 from hdac.decoder import decode_tolerant, frames
@@ -66,10 +66,40 @@ def test_streams_keep_size_count_and_rate_and_account_for_every_byte(
 
 def test_the_stripped_stream_shows_the_pictures_of_x265_in_fewer_bytes() -> None:
     clip = moving_clip(20, 128, 128)
-    codec = HevcStripped(qp=45)
+    codec = HevcStripped(qp=45, i_offset=6, lean=False)
     whole, stripped = codec.base_encoder.encode(clip), codec.encode(clip)
     assert systems.decode(stripped).sha256() == codec.base_encoder.decode(whole).sha256()
     assert len(stripped) < len(whole) - 8 * 20
+
+
+def test_what_is_left_open_is_chosen_by_error_against_bits() -> None:
+    """A still clip is worth a fine intra picture, a moving one is not; each of the four wins or loses by its own cost."""
+    chosen = set()
+    still = moving_clip(1, 96, 96)
+    for clip in (moving_clip(8, 96, 96), Clip(*(np.repeat(getattr(still, plane), 150, axis=0) for plane in "yuv"), still.fps)):
+        for codec in (HevcStripped(qp=45, preset="ultrafast"), HevcStripped(qp=45, preset="ultrafast", i_offset=9)):
+            settled, pictures = codec.settled(clip)
+            costs = {}
+            for offset in I_OFFSETS if codec.i_offset is None else (9,):
+                for lean in (True, False):
+                    one = replace(codec, i_offset=offset, lean=lean)
+                    decoded = systems.decode(one.encode(clip))
+                    error = sum(((getattr(clip, p).astype(float) - getattr(decoded, p)) ** 2).sum() for p in "yuv")
+                    bits = 8 * sum(len(picture.payload) for picture in one.base_pictures(clip))
+                    costs[one] = error + TRIAL_PRICE * lagrange_multiplier(45) * bits
+            assert settled == min(costs, key=lambda one: costs[one])
+            assert codec.encode(clip) == settled.encode(clip) and pictures[0].payload == settled.base_pictures(clip)[0].payload
+            chosen.add(settled.i_offset)
+    assert chosen == {6, 12, 9}
+
+
+def test_no_base_layer_is_tried_where_that_takes_long() -> None:
+    large = moving_clip(1, 520, 520)
+    assert HevcStripped(qp=45).settled(large)[0] == HevcStripped(qp=45, i_offset=12, lean=True)
+    assert HevcStripped(qp=45, intra_period=32).settled(large)[0].i_offset == 6
+    vvc = Hdac(qp=45, base_codec="vvc", preset="faster", network="tiny")
+    assert vvc.settled(moving_clip(2, 64, 64))[0] == replace(vvc, i_offset=12, lean=True)
+    assert Hdac(qp=45, reference_qp=30, preset="ultrafast").settled(large)[0].i_offset == 0  # that intra picture is not shown
 
 
 def test_a_fresh_process_decodes_the_same_frames(tmp_path: Path) -> None:
