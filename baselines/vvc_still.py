@@ -158,17 +158,23 @@ def read_parameter_sets(sps: bytes, pps: bytes, width: int, height: int) -> Para
 # -- decoder ---------------------------------------------------------------------------------------------------------
 
 
-def decode_vvc_still(stream: bytes) -> tuple[Plane, Plane, Plane]:
-    """(y, u, v), each uint8 (rows, columns), at the true size. Raises BitstreamError for a damaged stream."""
+def read_size(stream: bytes) -> tuple[int, int, int]:
+    """(width, height) that a stream says, and the position behind them. Raises BitstreamError for sizes that cannot be."""
     if not stream:
         raise TruncatedBitstream("a VVC still has more than 0 bytes")
-    number, n_aps = stream[0] & 15, stream[0] >> 4
     width, position = read_ue7(stream, 1)
     height, position = read_ue7(stream, position)
     try:
         check_size(width, height)
     except InputError as error:
         raise BitstreamError(str(error)) from error
+    return width, height, position
+
+
+def decode_vvc_still(stream: bytes) -> tuple[Plane, Plane, Plane]:
+    """(y, u, v), each uint8 (rows, columns), at the true size. Raises BitstreamError for a damaged stream."""
+    width, height, position = read_size(stream)
+    number, n_aps = stream[0] & 15, stream[0] >> 4
     if number:
         if number not in PARAMETER_SETS:
             raise BitstreamError(f"parameter sets {number} are not defined")

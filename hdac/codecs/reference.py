@@ -16,7 +16,7 @@ import numpy as np
 from baselines.bpg import Picture, decode_bpg, demux, encode_bpg
 from baselines.conventional import MAX_QUANTISER, tool_versions
 from baselines.stills import LearnedStill, pack_head
-from baselines.vvc_still import decode_vvc_still, encode_vvc_still
+from baselines.vvc_still import decode_vvc_still, encode_vvc_still, read_size
 from data.clip import Clip, Colour
 from data.errors import BitstreamError, InputError
 from hdac.codecs.base_layer import Planes
@@ -71,13 +71,17 @@ def decode(layer: bytes, height: int, width: int, codec: str = "bpg", colour: Co
     Raises BitstreamError for damage and for anything but 8-bit 4:2:0 of that size; WeightsMismatch where it was made with other
     weights than those at hand, and CodecUnavailable where there are none.
     """
+    # sizes are looked at before anything is decoded: one that is damaged could ask for much memory
     if codec == "bpg":
-        form, _ = demux(layer)  # before it is decoded: a header that is damaged could ask for much memory
+        form, _ = demux(layer)
         if (form.width, form.height, form.chroma, form.bit_depth) != (width, height, "420", 8):
             found = f"{form.width}x{form.height}, {form.bit_depth}-bit {form.chroma}"
             raise BitstreamError(f"a reference picture of {found} for {width}x{height}, 8-bit 420")
         y, u, v = (plane.astype(np.uint8) for plane in decode_bpg(layer).planes)
     elif codec == "vvc":
+        said = read_size(layer)[:2]
+        if said != (width, height):
+            raise BitstreamError(f"a reference picture of {said[0]}x{said[1]} for {width}x{height}")
         y, u, v = decode_vvc_still(layer)
     else:
         clip = LearnedStill().decode(pack_head(_FPS, colour) + layer)

@@ -34,6 +34,18 @@ STREAMS: dict[str, LayeredCodec] = {
     "hevc-stripped": HevcStripped(qp=40, preset="fast", intra_period=4, checksum_interval=2),
     "hdac": Hdac(qp=42, preset="fast", network="tiny", send_keypoints=True, intra_period=4, checksum_interval=2),
     "hdac-paper": replace(Hdac.paper(38, intra_period=4), preset="fast", network="tiny"),
+    "hdac-vvc": Hdac(
+        qp=36,
+        base_codec="vvc",
+        preset="faster",
+        base_every=2,
+        base_half=True,
+        reference_qp=40,
+        reference_codec="vvc",
+        send_keypoints=True,
+        always_fused=True,
+        network="tiny",
+    ),
     "dac": Dac(qp=36, network="tiny", refresh="rd", keypoint_step=256),
 }
 

