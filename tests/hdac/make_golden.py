@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +31,11 @@ from tests.hdac.streams import at_all_strengths
 
 GOLDEN = Path(__file__).parent / "golden"
 
+SETTLED: Any = {"i_offset": 12, "lean": True, "intra_period": 4}
+
 STREAMS: dict[str, LayeredCodec] = {
-    "hevc-stripped": HevcStripped(qp=40, preset="fast", intra_period=4, checksum_interval=2),
-    "hdac": Hdac(qp=42, preset="fast", network="tiny", send_keypoints=True, intra_period=4, checksum_interval=2),
+    "hevc-stripped": HevcStripped(qp=40, preset="fast", **SETTLED, checksum_interval=2),
+    "hdac": Hdac(qp=42, preset="fast", network="tiny", send_keypoints=True, **SETTLED, checksum_interval=2),
     "hdac-paper": replace(Hdac.paper(38, intra_period=4), preset="fast", network="tiny"),
     "hdac-vvc": Hdac(
         qp=36,
