@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 from dataclasses import dataclass
@@ -27,6 +28,21 @@ class Network:
     name: str
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+@functools.cache
+def keep_memory() -> None:
+    """Lets the C library keep what it has got from the system: pages of every feature given back and asked for anew, thousands
+    a picture, take a seventh of the time. Without effect where the library is not glibc."""
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    set_option(_M_MMAP_THRESHOLD, 1 << 25)
+    set_option(_M_TRIM_THRESHOLD, 1 << 28)
+
+
 def by_name(name: str) -> Network:
     """The network of these weights; raises CodecUnavailable where they are not here."""
     return load(find(name))
@@ -46,6 +62,7 @@ def by_id(wanted: bytes) -> Network:
 
 def load(path: Path) -> Network:
     """Reads weights once; raises InputError for a file that holds no network of ours."""
+    keep_memory()
     return _load(path, path.stat().st_mtime_ns)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hdac.nets.hybrid import HybridNet
-from hdac.nets.layers import ResBlock, UpBlock
+from hdac.nets.layers import Beside, ResBlock, UpBlock
 
 
 @torch.no_grad()
@@ -33,6 +33,10 @@ def folded(net: HybridNet, condition: Tensor) -> HybridNet:
         for name, child in module.named_children():
             if isinstance(child, UpBlock):
                 setattr(module, name, FoldedUp(child))
+            elif isinstance(child, Beside):
+                setattr(module, name, FoldedBeside(child))
+            elif isinstance(child, ResBlock):
+                setattr(module, name, FoldedBlock(child))
     return net
 
 
@@ -59,6 +63,32 @@ class FoldedUp(nn.Module):
             row, column = divmod(n, 2)
             out[:, :, row::2, column::2] = phase[:, :, row : row + h, column : column + w]
         return out
+
+
+class FoldedBeside(nn.Module):
+    """`Beside` without putting its inputs side by side: the sum of two convolutions, added to what they are added to anyway."""
+
+    def __init__(self, beside: Beside) -> None:
+        super().__init__()
+        left, right = beside.weight.chunk(2, dim=1)
+        self.left, self.right = (nn.Parameter(w.contiguous(memory_format=torch.channels_last)) for w in (left, right))
+        self.bias = beside.bias
+
+    def forward(self, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        return F.conv2d(right, self.right).add_(F.conv2d(left, self.left, self.bias)).add_(x)
+
+
+class FoldedBlock(nn.Module):
+    """`ResBlock` that has been folded, with as little new memory as possible."""
+
+    def __init__(self, block: ResBlock) -> None:
+        super().__init__()
+        self.norm1, self.conv1, self.norm2, self.conv2 = block.norm1, block.conv1, block.norm2, block.conv2
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        h: Tensor = self.norm2(self.conv1(F.relu(self.norm1(x))))
+        out: Tensor = self.conv2(h.relu_())
+        return out.add_(x)
 
 
 def _fold_norms(chain: nn.Sequential) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from hdac.nets.fusion import FUSIONS
 from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints
-from hdac.nets.layers import AntiAlias, DownBlock, ResBlock, SameBlock, UpBlock, conv, warp, warp_packed
+from hdac.nets.layers import AntiAlias, Beside, DownBlock, ResBlock, SameBlock, UpBlock, conv, warp, warp_packed
 from hdac.nets.motion import DenseMotion, Motion, MotionSettings
 from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
 
@@ -173,7 +173,7 @@ class _Level(nn.Module):
         super().__init__()
         width, n_condition = settings.widths[level], CONDITION if settings.conditioned else 0
         self.up = UpBlock(settings.widths[level + 1], width, settings.normalise)
-        self.skip = conv(2 * width, width, kernel=1) if settings.skips else None
+        self.skip = Beside(width) if settings.skips else None
         self.blocks = nn.ModuleList(
             ResBlock(width, n_condition, settings.normalise) for _ in range(settings.n_outer_blocks[level])
         )
@@ -181,7 +181,7 @@ class _Level(nn.Module):
     def forward(self, x: Tensor, animated: Tensor, base: Tensor, condition: Tensor) -> Tensor:
         x = self.up(x)
         if self.skip is not None:
-            x = x + self.skip(torch.cat((animated, base), dim=1))
+            x = self.skip(x, animated, base)
         for block in self.blocks:
             x = block(x, condition)
         return x

@@ -85,6 +85,16 @@ class ResBlock(nn.Module):
         return out
 
 
+class Beside(nn.Conv2d):
+    """Adds what a 1x1 convolution makes of two other features of that size, side by side."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(2 * channels, channels, kernel_size=1)
+
+    def forward(self, x: Tensor, left: Tensor, right: Tensor) -> Tensor:  # type: ignore[override]
+        return x + super().forward(torch.cat((left, right), dim=1))
+
+
 class Hourglass(nn.Module):
     """FOMM's U-Net: `depth` down blocks, as many up blocks, skips by concatenation.
 
