@@ -196,7 +196,8 @@ def _settings(header: LayeredHeader) -> dict[str, str]:
     reference = "the base layer's intra pictures" if shared else header.reference_codec.upper()
     said["reference"] = f"QP {header.reference_qp}, {reference}"
     if system != "hevc-stripped":
-        said["keypoints"] = f"step {header.keypoint_step}, {'sent' if header.keypoints_sent else 'not sent'}"
+        how = "not sent" if not header.keypoints_sent else "sent with Jacobians" if header.jacobians else "sent"
+        said["keypoints"] = f"step {header.keypoint_step}, {how}"
         said["best look"] = "yes" if header.best_look else "no"
         said["weights"] = header.weights_id.hex()
         said["face box"] = f"{box.width}x{box.height} at ({box.x}, {box.y})" if box else "none, the whole picture"

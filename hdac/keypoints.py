@@ -42,6 +42,8 @@ JACOBIAN_LIMIT = 8
 MAX_KEYPOINTS = 1024
 
 Symbols = NDArray[np.int32]
+Points = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""Keypoints (K, 2), (x, y) in [-1, 1], and their Jacobians (K, 2, 2) where there are any."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,19 @@ class KeypointSettings:
         jacobians: (K, 2, 2), clipped to JACOBIAN_LIMIT; given if and only if the settings have them.
         Raises InputError for another shape and for values that are not numbers.
         """
+        return np.clip(np.rint(self.unrounded(keypoints, jacobians)), *self.bounds).astype(np.int32)
+
+    def unrounded(self, keypoints: ArrayLike, jacobians: ArrayLike | None = None) -> NDArray[np.float64]:
+        """What `quantise` rounds and clips, (K, C)."""
         k = self.n_keypoints
         if (jacobians is not None) != self.jacobians:
             raise InputError(f"jacobians given: {jacobians is not None}, but the settings say jacobians={self.jacobians}")
-        columns = [_rounded("keypoints", keypoints, (k, 2), self.step)]
+        columns = [_scaled("keypoints", keypoints, (k, 2), self.step)]
         if jacobians is not None:
-            columns.append(_rounded("jacobians", jacobians, (k, 2, 2), self.jacobian_step))
-        return np.clip(np.concatenate(columns, axis=1), *self._bounds()).astype(np.int32)
+            columns.append(_scaled("jacobians", jacobians, (k, 2, 2), self.jacobian_step))
+        return np.concatenate(columns, axis=1)
 
-    def dequantise(self, symbols: Symbols) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def dequantise(self, symbols: Symbols) -> Points:
         """Keypoints float32 (K, 2) and Jacobians float32 (K, 2, 2), or None, as the decoder has them.
 
         Exact, because steps are powers of two. Raises InputError for symbols that the settings do not allow.
@@ -104,13 +110,15 @@ class KeypointSettings:
         symbols = np.asarray(symbols)
         if symbols.shape != self.shape or not np.issubdtype(symbols.dtype, np.integer):
             raise InputError(f"expected integer symbols of shape {self.shape}, got {symbols.dtype} {symbols.shape}")
-        low, high = self._bounds()
+        low, high = self.bounds
         outside = (symbols < low) | (symbols > high)
         if outside.any():
             raise InputError(f"keypoint symbol {symbols[outside][0]} is outside of the quantiser's +-{self.limits}")
         return symbols
 
-    def _bounds(self) -> tuple[Symbols, Symbols]:
+    @property
+    def bounds(self) -> tuple[Symbols, Symbols]:
+        """Lowest and highest symbol of each of the C components."""
         high = np.array(self.limits, np.int32)
         return -high, high
 
@@ -124,31 +132,31 @@ def parities(symbols: Symbols) -> bytes:
     return np.packbits((symbols & 1).astype(np.uint8).ravel()).tobytes()
 
 
-def settle(settings: KeypointSettings, keypoints: ArrayLike, sent: bytes) -> Symbols:
-    """The symbols of a reference's keypoints, (K, 2), that have the parities that were sent.
+def settle(settings: KeypointSettings, points: Points, sent: bytes) -> Symbols:
+    """The symbols of a reference's keypoints that have the parities that were sent.
 
     Raises BitstreamError for another number of bytes, and for a parity that no symbol near has.
     """
-    rounded = settings.quantise(keypoints)
+    rounded = settings.quantise(*points)
     if len(sent) != (rounded.size + 7) // 8:
         raise BitstreamError(f"{len(sent)} bytes of parities for {rounded.size} symbols")
     wanted = np.unpackbits(np.frombuffer(sent, np.uint8), count=rounded.size).reshape(rounded.shape)
-    exact = np.clip(np.asarray(keypoints, np.float64), -1, 1) * settings.step
+    exact = np.clip(settings.unrounded(*points), *settings.bounds)
     other = np.where(exact > rounded, rounded + 1, rounded - 1).astype(np.int32)
     settled = np.where((rounded & 1) == wanted, rounded, other).astype(np.int32)
-    if (np.abs(settled - exact) > 1).any() or (np.abs(settled) > settings.step).any():
+    if (np.abs(settled - exact) > 1).any() or (np.abs(settled) > settings.limits).any():
         raise BitstreamError("parities that no keypoint of the reference has")
     return settled
 
 
-def _rounded(name: str, given: ArrayLike, shape: tuple[int, ...], step: int) -> NDArray[np.float64]:
-    """(K, ..) of `shape` to whole steps, (K, number of entries)."""
+def _scaled(name: str, given: ArrayLike, shape: tuple[int, ...], step: int) -> NDArray[np.float64]:
+    """(K, ..) of `shape` in steps, (K, number of entries)."""
     values = np.asarray(given, np.float64)
     if values.shape != shape:
         raise InputError(f"expected {name} of shape {shape}, got {values.shape}")
     if not np.isfinite(values).all():
         raise InputError(f"{name} hold {values[~np.isfinite(values)][0]}")
-    return np.rint(values.reshape(shape[0], -1) * step)
+    return values.reshape(shape[0], -1) * step
 
 
 class KeypointEncoder:

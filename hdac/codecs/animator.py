@@ -21,6 +21,7 @@ from data.clip import Plane
 from data.crop import Box
 from hdac.codecs import face_box
 from hdac.codecs.base_layer import Planes
+from hdac.keypoints import Points
 from hdac.nets import hybrid
 from hdac.nets.flow import optical_flow
 from hdac.nets.folding import folded
@@ -60,26 +61,26 @@ class Animator:
         self.reference: Reference | None = None
 
     @torch.inference_mode()
-    def refer_to(self, planes: Planes) -> NDArray[np.float32]:
-        """Takes a new reference picture; returns its keypoints, (K, 2)."""
+    def refer_to(self, planes: Planes) -> Points:
+        """Takes a new reference picture; returns its keypoints."""
         self.reference = Reference(planes, self.net.reference(self._packed(self._seen(planes))))
-        return self.reference.seen.keypoints.position[0].numpy()
+        return _points(self.reference.seen.keypoints)
 
-    def rest_at(self, keypoints: NDArray[np.float32]) -> None:
-        """Takes other keypoints of the reference, (K, 2): rounded as those that are sent, so that a still head stays still."""
+    def rest_at(self, points: Points) -> None:
+        """Takes other keypoints of the reference: rounded as those that are sent, so that a still head stays still."""
         assert self.reference is not None
-        seen = self.reference.seen._replace(keypoints=Keypoints(torch.from_numpy(keypoints)[None]))
+        seen = self.reference.seen._replace(keypoints=_keypoints(points))
         self.reference = replace(self.reference, seen=seen)
 
     @torch.inference_mode()
-    def keypoints(self, planes: Planes) -> NDArray[np.float32]:
-        """Keypoints of a picture, (K, 2), (x, y) in [-1, 1]."""
-        return self.net.detect(self._packed(self._seen(planes))).position[0].numpy()
+    def keypoints(self, planes: Planes) -> Points:
+        """Keypoints of a picture."""
+        return _points(self.net.detect(self._packed(self._seen(planes))))
 
     def show(
         self,
         base: Planes | None,
-        keypoints: NDArray[np.float32] | None,
+        keypoints: Points | None,
         height: int,
         width: int,
         around: Planes | None = None,
@@ -87,7 +88,7 @@ class Animator:
         """The target picture.
 
         base:      decoded base layer, or None.
-        keypoints: (K, 2) as sent, or None: detected on the base layer.
+        keypoints: as sent, or None: detected on the base layer.
         around:    what lies around the face box; None: the base layer or, where there is none, the reference.
         """
         return self.task(base, keypoints, height, width, around)()
@@ -95,7 +96,7 @@ class Animator:
     def task(
         self,
         base: Planes | None,
-        keypoints: NDArray[np.float32] | None,
+        keypoints: Points | None,
         height: int,
         width: int,
         around: Planes | None = None,
@@ -111,14 +112,14 @@ class Animator:
         self,
         reference: Reference,
         base: Planes | None,
-        keypoints: NDArray[np.float32] | None,
+        keypoints: Points | None,
         height: int,
         width: int,
         around: Planes | None,
     ) -> Planes:
         packed = None if base is None else self._packed(self._seen(base))
         if keypoints is not None:
-            target = Keypoints(torch.from_numpy(keypoints)[None])
+            target = _keypoints(keypoints)
         else:
             assert packed is not None
             target = self.net.detect(packed)
@@ -159,6 +160,18 @@ class Animator:
         u, v = (_padded(plane, height // 2, width // 2) for plane in planes[1:])
         flat = np.concatenate((y.ravel(), u.ravel(), v.ravel()))
         return pack(torch.from_numpy(flat)[None], height, width).contiguous(memory_format=torch.channels_last)
+
+
+def _points(keypoints: Keypoints) -> Points:
+    """Those of the only picture of a batch."""
+    position, jacobian = keypoints
+    return position[0].numpy(), None if jacobian is None else jacobian[0].numpy()
+
+
+def _keypoints(points: Points) -> Keypoints:
+    """A batch of one picture."""
+    position, jacobian = points
+    return Keypoints(torch.from_numpy(position)[None], None if jacobian is None else torch.from_numpy(jacobian)[None])
 
 
 def _planes(packed: Tensor, height: int, width: int) -> Planes:

@@ -34,12 +34,12 @@ from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight
-from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier
+from hdac.codecs.layered import LayeredCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
+from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
 
 if TYPE_CHECKING:
-    from hdac.codecs.animator import Animator, Reference
+    from hdac.codecs.animator import Reference
 
 CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
@@ -116,12 +116,13 @@ class Dac(LayeredCodec):
             reference_codec=self.reference_codec,
             keypoints_sent=True,
             keypoint_step=self.keypoint_step,
+            jacobians=network.net.settings.detector.jacobians,
             checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
             face_box=face_box.find(clip),
         )
         animator = Animator(network, None, self.qp, self.best_look, header.face_box)
-        motion = KeypointEncoder(_keypoint_settings(animator, header))
+        motion = KeypointEncoder(keypoint_settings(network.net.settings.detector, header))
         buffer = _Buffer()
         writer = Writer(header)
         parts, size = [writer.header], (clip.height, clip.width)
@@ -130,8 +131,8 @@ class Dac(LayeredCodec):
             source = clip.y[t], clip.u[t], clip.v[t]
             layer: bytes | None = None
             if t > 0 and not (self.intra_period and t % self.intra_period == 0):
-                symbols = motion.settings.quantise(animator.keypoints(source))
-                keypoints = motion.settings.dequantise(symbols)[0]
+                symbols = motion.settings.quantise(*animator.keypoints(source))
+                keypoints = motion.settings.dequantise(symbols)
                 errors = [0.0]
                 if self.refresh != "never" or len(buffer.references) > 1:  # else there is nothing to decide
                     tasks = [animator.task(None, keypoints, *size, reference=one) for one in buffer.references]
@@ -145,9 +146,9 @@ class Dac(LayeredCodec):
                     continue
             picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
             decoded = reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
-            symbols = motion.settings.quantise(animator.refer_to(decoded))
+            symbols = motion.settings.quantise(*animator.refer_to(decoded))
             motion.start(symbols)
-            animator.rest_at(motion.settings.dequantise(symbols)[0])
+            animator.rest_at(motion.settings.dequantise(symbols))
             assert animator.reference is not None
             buffer.add(animator.reference)
             rule.refreshed(source, decoded, 8 * len(picture))
@@ -211,13 +212,6 @@ def _psnr_y(squared_error: float, source: Planes) -> float:
     return float(10 * np.log10(255.0**2 * source[0].size / max(squared_error, 1.0)))
 
 
-# -- what encoder and decoder share ----------------------------------------------------------------------------------
-
-
-def _keypoint_settings(animator: Animator, header: LayeredHeader) -> KeypointSettings:
-    return KeypointSettings(animator.net.settings.detector.n_keypoints, header.keypoint_step)
-
-
 # -- decoder ---------------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +233,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
         raise BitstreamError("DAC has references of its own, the header says those of a base layer")
     network = networks.by_id(header.weights_id)
     animator = Animator(network, None, header.reference_qp, header.best_look, header.face_box)
-    motion = KeypointDecoder(_keypoint_settings(animator, header))
+    motion = KeypointDecoder(keypoint_settings(network.net.settings.detector, header))
     buffer = _Buffer()
     size = header.stream.height, header.stream.width
     for unit in checked_units(reader):
@@ -250,7 +244,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             shown = reference_picture.decode(picture, *size, header.reference_codec, colour)
             symbols = settle(motion.settings, animator.refer_to(shown), unit.keypoints)
             motion.start(symbols)
-            animator.rest_at(motion.settings.dequantise(symbols)[0])
+            animator.rest_at(motion.settings.dequantise(symbols))
             assert animator.reference is not None
             buffer.add(animator.reference)
             yield partial(_same, shown)
@@ -262,7 +256,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
         if not buffer.references:
             raise BitstreamError("a frame in front of the first reference")
         animator.reference = buffer.references[0]
-        keypoints = motion.settings.dequantise(motion.decode(unit.keypoints))[0]
+        keypoints = motion.settings.dequantise(motion.decode(unit.keypoints))
         yield animator.task(None, keypoints, *size)
 
 

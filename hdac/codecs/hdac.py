@@ -23,7 +23,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -39,12 +39,9 @@ from hdac.codecs import base_layer, face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight
-from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, lagrange_multiplier, squared_error
+from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier, squared_error
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
-from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
-
-if TYPE_CHECKING:
-    from hdac.network import Network
+from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
 
 CODE_VERSION = 3
 """Raised with every change that can change a stream or a decoded frame."""
@@ -175,6 +172,7 @@ class Hdac(BaseLayerCodec):
             best_look=self.best_look,
             keypoints_sent=self.send_keypoints,
             keypoint_step=self.keypoint_step,
+            jacobians=self.send_keypoints and network.net.settings.detector.jacobians,
             checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
             face_box=face_box.find(clip),
@@ -183,7 +181,7 @@ class Hdac(BaseLayerCodec):
             base_half=self.base_half,
         )
         animator = Animator(network, header.base_qp, header.reference_qp, header.best_look, header.face_box)
-        motion = KeypointEncoder(_keypoint_settings(network, header)) if self.send_keypoints else None
+        motion = KeypointEncoder(keypoint_settings(network.net.settings.detector, header)) if self.send_keypoints else None
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
         parts, size = [writer.header], (clip.height, clip.width)
         corrections: Iterator[Planes] = iter(())  # of the pictures up to the next intra picture
@@ -197,9 +195,9 @@ class Hdac(BaseLayerCodec):
                     shown = reference_picture.decode(sent, clip.height, clip.width, self.reference_codec, clip.colour)
                 at_rest = animator.refer_to(shown)
                 if motion:
-                    symbols = motion.settings.quantise(at_rest)
+                    symbols = motion.settings.quantise(*at_rest)
                     motion.start(symbols)
-                    animator.rest_at(motion.settings.dequantise(symbols)[0])
+                    animator.rest_at(motion.settings.dequantise(symbols))
                 else:
                     corrected_too = [picture] if sent is None else []
                     gop = [*corrected_too, *itertools.takewhile(lambda one: not one.intra, pictures[i + 1 :])]
@@ -209,9 +207,9 @@ class Hdac(BaseLayerCodec):
                 if picture.intra:  # the target is the reference
                     layer = parities(symbols)
                 else:
-                    symbols = motion.settings.quantise(animator.keypoints(source))
+                    symbols = motion.settings.quantise(*animator.keypoints(source))
                     layer = motion.encode(symbols)
-                keypoints = motion.settings.dequantise(symbols)[0]
+                keypoints = motion.settings.dequantise(symbols)
             strength = 0  # a reference of its own is shown as it is
             if sent is None and self.always_fused and self.base_every == 1:
                 strength = FULL
@@ -226,8 +224,8 @@ class Hdac(BaseLayerCodec):
             for between in range(t + 1, min(t + self.base_every, clip.n_frames)):
                 source, candidates = _planes(clip, between), [shown]
                 if motion:
-                    symbols = motion.settings.quantise(animator.keypoints(source))
-                    keypoints = motion.settings.dequantise(symbols)[0]
+                    symbols = motion.settings.quantise(*animator.keypoints(source))
+                    keypoints = motion.settings.dequantise(symbols)
                     candidates.append(animator.show(None, keypoints, *size, around=decoded))
                 best = self._without_base(source, decoded, candidates, header.face_box)
                 if best is shown:
@@ -306,10 +304,6 @@ def strengthened(base: Planes, fused: Planes, strength: int) -> Planes:
     return y, u, v
 
 
-def _keypoint_settings(network: Network, header: LayeredHeader) -> KeypointSettings:
-    return KeypointSettings(network.net.settings.detector.n_keypoints, header.keypoint_step)
-
-
 def _planes(clip: Clip, t: int) -> Planes:
     return clip.y[t], clip.u[t], clip.v[t]
 
@@ -337,13 +331,13 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
     header = reader.header
     network = networks.by_id(header.weights_id)
     animator = Animator(network, header.base_qp, header.reference_qp, header.best_look, header.face_box)
-    settings = _keypoint_settings(network, header)
+    settings = keypoint_settings(network.net.settings.detector, header)
     motion = KeypointDecoder(settings) if header.keypoints_sent else None
     size = header.stream.height, header.stream.width
     for picture in base_layer.decode(checked_units(reader), header):
         if not picture.new:
             if motion and picture.unit.keypoints is not None:
-                moved = settings.dequantise(motion.decode(picture.unit.keypoints))[0]
+                moved = settings.dequantise(motion.decode(picture.unit.keypoints))
                 yield animator.task(None, moved, *size, around=picture.planes)
             else:
                 yield partial(_same, picture.planes if picture.unit.repeated == "base" else None)
@@ -365,10 +359,10 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
             if picture.intra:
                 symbols = settle(settings, at_rest, picture.unit.keypoints)
                 motion.start(symbols)
-                animator.rest_at(settings.dequantise(symbols)[0])
+                animator.rest_at(settings.dequantise(symbols))
             else:
                 symbols = motion.decode(picture.unit.keypoints)
-            keypoints = settings.dequantise(symbols)[0]
+            keypoints = settings.dequantise(symbols)
         if strength := picture.unit.strength:
             corrected = animator.task(picture.planes, keypoints, *size)
             yield partial(_strengthened, picture.planes, corrected, strength)

@@ -18,10 +18,13 @@ from data.errors import BitstreamError, InputError
 from hdac import container
 from hdac.codecs import base_layer
 from hdac.codecs.base_layer import BasePicture, Planes
-from hdac.container import BASE_STEPS, Reader, Unit
+from hdac.container import BASE_STEPS, LayeredHeader, Reader, Unit
+from hdac.keypoints import KeypointSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from hdac.nets.keypoints import DetectorSettings
 
 
 I_OFFSETS = (6, 12)
@@ -50,6 +53,13 @@ def lagrange_multiplier(qp: int) -> float:
     return float(0.57 * 2 ** ((qp - 12) / 3))
 
 
+def keypoint_settings(detector: DetectorSettings, header: LayeredHeader) -> KeypointSettings:
+    """What is sent of this detector's keypoints. Raises BitstreamError where the header says something else."""
+    if header.keypoints_sent and header.jacobians != detector.jacobians:
+        raise BitstreamError(f"the stream says jacobians={header.jacobians}, its network {detector.jacobians}")
+    return KeypointSettings(detector.n_keypoints, header.keypoint_step, header.jacobians)
+
+
 def squared_error(source: Planes, shown: Planes) -> float:
     """Summed over all samples of the three planes."""
     return sum(float(((a.astype(np.float32) - b) ** 2).sum()) for a, b in zip(source, shown, strict=True))
@@ -64,8 +74,6 @@ def checked_units(reader: Reader) -> Iterator[Unit]:
             check_size(header.stream.width, header.stream.height)
         except InputError as error:
             raise BitstreamError(str(error)) from error
-    if header.jacobians:
-        raise BitstreamError("the stream sends Jacobians, which no network here takes")
     for t, received in enumerate(reader.units()):
         unit = received.unit
         unexpected = {

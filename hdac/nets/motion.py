@@ -25,6 +25,7 @@ from hdac.nets.layers import Hourglass, coordinate_grid, resize_field, warp
 
 VARIANCE = 0.01  # FOMM, vox-256: of the Gaussian that stands for a keypoint
 REFINEMENT = 0.25  # chosen: largest refinement of the field, an eighth of the picture
+LEAST_DETERMINANT = 1e-3  # chosen: of a Jacobian that is inverted; those of faces are near 1
 FLOW_FIRST = 3.0  # chosen: before training the flow has e^3 times the weight of another candidate
 
 
@@ -145,10 +146,18 @@ def sparse_motions(grid: Tensor, kp_reference: Keypoints, kp_target: Keypoints) 
     offset = grid - kp_target.position[:, :, None, None]
     if kp_target.jacobian is not None and kp_reference.jacobian is not None:
         with torch.autocast(grid.device.type, enabled=False):
-            jacobian = kp_reference.jacobian @ torch.linalg.inv(kp_target.jacobian)
+            jacobian = kp_reference.jacobian @ _inverse(kp_target.jacobian)
             offset = torch.einsum("bkij,bkhwj->bkhwi", jacobian, offset)
     moved = offset + kp_reference.position[:, :, None, None]
     return torch.cat((grid.expand(b, 1, *grid.shape), moved), dim=1)
+
+
+def _inverse(matrices: Tensor) -> Tensor:
+    """Of matrices (.., 2, 2); those without an inverse, which quantised and damaged ones may be, get that of one nearby."""
+    a, b, c, d = matrices.flatten(-2).unbind(-1)
+    determinant = a * d - b * c
+    determinant = torch.where(determinant < 0, -1.0, 1.0) * determinant.abs().clamp_min(LEAST_DETERMINANT)
+    return torch.stack((d, -b, -c, a), dim=-1).unflatten(-1, (2, 2)) / determinant[..., None, None]
 
 
 def _gaussians(grid: Tensor, position: Tensor) -> Tensor:

@@ -24,6 +24,10 @@ TINY = replace(
 )
 
 
+BENT = replace(TINY, detector=replace(TINY.detector, jacobians=True))
+"""With Jacobians, as in the `paper` size."""
+
+
 def tiny_net(seed: int = 1, correction: float = 0.02, settings: NetSettings = TINY) -> HybridNet:
     """correction: how much its last layer, which is zero before training, is away from zero."""
     torch.manual_seed(seed)

@@ -26,8 +26,9 @@ from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, LayeredCodec, lagrange_m
 from hdac.codecs.stripped import HevcStripped
 from hdac.container import Reader, Unit, Writer
 from hdac.decoder import decode_tolerant, frames
+from hdac.nets.hybrid import HybridNet
 from tests.clips import moving_clip, psnr_y
-from tests.hdac.nets import save_random_learned, save_tiny, tiny_net
+from tests.hdac.nets import BENT, save_random_learned, save_tiny, tiny_net
 from tests.hdac.streams import rewritten, units_of
 
 pytestmark = pytest.mark.usefixtures("tiny_weights")
@@ -70,6 +71,42 @@ def test_the_stripped_stream_shows_the_pictures_of_x265_in_fewer_bytes() -> None
     whole, stripped = codec.base_encoder.encode(clip), codec.encode(clip)
     assert systems.decode(stripped).sha256() == codec.base_encoder.decode(whole).sha256()
     assert len(stripped) < len(whole) - 8 * 20
+
+
+def bent_net() -> HybridNet:
+    """Its Jacobians are not the identity, which they are before training, and follow the picture."""
+    net = tiny_net(settings=BENT)
+    assert net.detector.jacobian is not None
+    torch.nn.init.normal_(net.detector.jacobian.weight, std=0.1)
+    return net
+
+
+@pytest.mark.parametrize("codec", [replace(HYBRID, send_keypoints=True, always_fused=True), Dac(qp=40, refresh="never")])
+def test_jacobians_are_sent_where_the_network_has_them(codec: Hdac | Dac) -> None:
+    network.save(bent_net(), weights.folders()[0] / "bent.safetensors", {})
+    clip = moving_clip(6, 96, 96)
+    plain, bent = (replace(codec, network=name).encode(clip) for name in ("tiny", "bent"))
+    assert not Reader(io.BytesIO(plain)).header.jacobians and Reader(io.BytesIO(bent)).header.jacobians
+    sizes = [[len(unit.keypoints or b"") for unit in units_of(stream)] for stream in (plain, bent)]
+    assert sizes[0][0] == 1 and sizes[1][0] == 3  # parities of 4 keypoints with 2 or 6 components
+    assert sum(sizes[1]) > 1.5 * sum(sizes[0])
+    shown = systems.decode(bent)
+    still = copy.deepcopy(network.by_name("bent"))  # finds the identity instead, which the decoder must notice
+    assert shown.n_frames == 6 and still.net.detector.jacobian is not None
+    torch.nn.init.zeros_(still.net.detector.jacobian.weight)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "by_name", lambda name: still)
+        straight = replace(codec, network="bent").encode(clip)
+    assert systems.decode(straight).sha256() != shown.sha256()
+
+
+def test_a_stream_and_its_network_agree_on_jacobians() -> None:
+    stream = replace(HYBRID, send_keypoints=True).encode(moving_clip(3, 96, 96))
+    reader = Reader(io.BytesIO(stream))
+    broken = Writer(replace(reader.header, jacobians=True))
+    parts = [broken.header, *(broken.add(received.unit) for received in reader.units()), broken.finish()]
+    with pytest.raises(BitstreamError, match="jacobians=True"):
+        systems.decode(b"".join(parts))
 
 
 def test_what_is_left_open_is_chosen_by_error_against_bits() -> None:

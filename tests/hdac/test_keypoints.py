@@ -296,19 +296,24 @@ def test_a_decoder_that_met_an_error_can_go_on() -> None:
     assert np.array_equal(decoder.decode(b""), frames[0])
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_parities_settle_keypoints_that_another_machine_finds_a_little_off(seed: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_parities_settle_keypoints_that_another_machine_finds_a_little_off(seed: int, jacobians: bool) -> None:
     rng = np.random.default_rng(seed)
-    settings = KeypointSettings(n_keypoints=5, step=64)
+    settings = KeypointSettings(n_keypoints=5, step=64, jacobians=jacobians)
     found = rng.uniform(-1.05, 1.05, (5, 2))
     found[0] = 1.0, -1.0
     found[1] = 0.5 / 64, -0.5 / 64  # half-way between two symbols
-    symbols = settings.quantise(found)
-    elsewhere = found + rng.uniform(-0.4, 0.4, (5, 2)) / 64 * (np.abs(found) < 1)
+    slopes = rng.normal(0, 4, (5, 2, 2)) if jacobians else None
+    symbols = settings.quantise(found, slopes)
+
+    def off(values: NDArray[np.float64], limit: int) -> NDArray[np.float32]:
+        return (values + rng.uniform(-0.4, 0.4, values.shape) / 64 * (np.abs(values) < limit)).astype(np.float32)
+
+    elsewhere = off(found, 1), None if slopes is None else off(slopes, JACOBIAN_LIMIT)
     assert np.array_equal(settle(settings, elsewhere, parities(symbols)), symbols)
 
 
 def test_parities_of_another_length_are_refused() -> None:
     settings = KeypointSettings(n_keypoints=5)
     with pytest.raises(BitstreamError, match="3 bytes of parities for 10"):
-        settle(settings, np.zeros((5, 2)), b"abc")
+        settle(settings, (np.zeros((5, 2), np.float32), None), b"abc")

@@ -126,6 +126,17 @@ def test_a_thin_plate_spline_deforms_a_picture_as_it_moves_its_points() -> None:
     assert (expected - at).abs().max() > 1e-3
 
 
+def test_jacobians_without_an_inverse_do_no_harm() -> None:
+    grid = coordinate_grid(8, 8, torch.zeros(1))
+    at = torch.zeros(1, 4, 2)
+    singular = torch.tensor([[[[0.0, 0], [0, 0]], [[1, 1], [1, 1]], [[8, -8], [-8, 8]], [[0, 0], [0, 5]]]])
+    motions = sparse_motions(grid, Keypoints(at, torch.eye(2).expand(1, 4, 2, 2)), Keypoints(at, singular))
+    assert torch.isfinite(motions).all()
+    regular = torch.eye(2) + 0.3 * torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(1))
+    motions = sparse_motions(grid, Keypoints(at, regular), Keypoints(at, regular))
+    assert torch.allclose(motions, grid.expand_as(motions), atol=1e-5)
+
+
 def test_the_jacobian_of_a_thin_plate_spline_is_its_slope() -> None:
     transform = ThinPlateSpline(2, torch.Generator().manual_seed(3))
     at = (torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(4)) * 2 - 1).requires_grad_()
