@@ -21,6 +21,7 @@ from data.clip import Plane
 from data.crop import Box
 from hdac.codecs import face_box
 from hdac.codecs.base_layer import Planes
+from hdac.container import FULL
 from hdac.keypoints import Points
 from hdac.nets import hybrid
 from hdac.nets.flow import optical_flow
@@ -31,6 +32,9 @@ from hdac.nets.layers import warp_packed
 from hdac.nets.picture import pack, unpack
 from hdac.network import Network
 
+Size = tuple[int, ...]
+"""(height, width)"""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -38,6 +42,25 @@ class Reference:
 
     planes: Planes
     seen: hybrid.Reference
+
+
+@dataclass(frozen=True)
+class Unrounded:
+    """A target picture as the networks give it."""
+
+    picture: Tensor
+    """Packed (1, 6, h, w)."""
+    base: Tensor | None
+    """The base layer that it corrects, likewise; None: it corrects none."""
+    rounded: Callable[[Tensor], Planes]
+
+    def at(self, strength: int = FULL) -> Planes:
+        """With that many halves of what was changed in the base layer. Rounded but once: at every strength another machine's
+        picture differs by a level at most."""
+        if strength == FULL:
+            return self.rounded(self.picture)
+        assert self.base is not None
+        return self.rounded(self.base + (self.picture - self.base) * (strength / FULL))
 
 
 class Animator:
@@ -77,46 +100,49 @@ class Animator:
         """Keypoints of a picture."""
         return _points(self.net.detect(self._packed(self._seen(planes))))
 
-    def show(
-        self,
-        base: Planes | None,
-        keypoints: Points | None,
-        height: int,
-        width: int,
-        around: Planes | None = None,
-    ) -> Planes:
+    def show(self, base: Planes | None, keypoints: Points | None, size: Size, around: Planes | None = None) -> Planes:
         """The target picture.
 
         base:      decoded base layer, or None.
         keypoints: as sent, or None: detected on the base layer.
+        size:      (height, width).
         around:    what lies around the face box; None: the base layer or, where there is none, the reference.
         """
-        return self.task(base, keypoints, height, width, around)()
+        return self.task(base, keypoints, size, around)()
 
     def task(
         self,
         base: Planes | None,
         keypoints: Points | None,
-        height: int,
-        width: int,
+        size: Size,
         around: Planes | None = None,
+        strength: int = FULL,
         reference: Reference | None = None,
     ) -> Callable[[], Planes]:
-        """`show` for later, with the present reference or another; several may run at once (`hdac.codecs.in_flight`)."""
-        reference = reference or self.reference
-        assert reference is not None and (base is not None or keypoints is not None)
-        return functools.partial(self._show, reference, base, keypoints, height, width, around)
+        """`show` for later, with the present reference or another; several may run at once (`hdac.codecs.in_flight`).
 
-    @torch.inference_mode()
-    def _show(
+        strength: halves of what the networks change in the base layer.
+        """
+        unrounded = self.unrounded(base, keypoints, size, around, reference)
+        return lambda: unrounded().at(strength)
+
+    def unrounded(
         self,
-        reference: Reference,
         base: Planes | None,
         keypoints: Points | None,
-        height: int,
-        width: int,
-        around: Planes | None,
-    ) -> Planes:
+        size: Size,
+        around: Planes | None = None,
+        reference: Reference | None = None,
+    ) -> Callable[[], Unrounded]:
+        """`task` for an encoder that wants to see the picture at several strengths."""
+        reference = reference or self.reference
+        assert reference is not None and (base is not None or keypoints is not None)
+        return functools.partial(self._unrounded, reference, base, keypoints, size, around)
+
+    @torch.inference_mode()
+    def _unrounded(
+        self, reference: Reference, base: Planes | None, keypoints: Points | None, size: Size, around: Planes | None
+    ) -> Unrounded:
         packed = None if base is None else self._packed(self._seen(base))
         if keypoints is not None:
             target = _keypoints(keypoints)
@@ -131,17 +157,24 @@ class Animator:
         else:
             out = self.net(reference.seen, target, packed, self.condition, flow=flow)
         if self.box is None:
-            return _planes(out.picture, height, width)
-        changed = reference.planes if base is None else base
-        around = changed if around is None else around
-        inside = face_box.cut(changed, self.box)
-        seen_width, seen_height = face_box.network_size(self.box)
+            return Unrounded(out.picture, packed, lambda picture: _planes(picture, size))
+        box, changed = self.box, reference.planes if base is None else base
+        outside = changed if around is None else around
+        inside = face_box.cut(changed, box)
+        seen_width, seen_height = face_box.network_size(box)
         if (seen_height, seen_width) == inside[0].shape:
-            return face_box.compose(around, _planes(out.picture, seen_height, seen_width), self.box)
+            return Unrounded(
+                out.picture, packed, lambda picture: face_box.compose(outside, _planes(picture, (seen_height, seen_width)), box)
+            )
         if packed is None:  # what is changed is the reference, warped: at its full size
-            inside = _planes(warp_packed(self._packed(inside), out.motion.deformation), *inside[0].shape)
-        changes = _changes(out.picture - (out.warped if packed is None else packed), seen_height, seen_width)
-        return face_box.compose(around, face_box.add_enlarged(inside, changes), self.box)
+            inside = _planes(warp_packed(self._packed(inside), out.motion.deformation), inside[0].shape)
+        start = out.warped if packed is None else packed
+
+        def enlarged(picture: Tensor) -> Planes:
+            changes = _changes(picture - start, seen_height, seen_width)
+            return face_box.compose(outside, face_box.add_enlarged(inside, changes), box)
+
+        return Unrounded(out.picture, packed, enlarged)
 
     def _seen(self, planes: Planes) -> Planes:
         """What the network sees of a picture."""
@@ -174,9 +207,9 @@ def _keypoints(points: Points) -> Keypoints:
     return Keypoints(torch.from_numpy(position)[None], None if jacobian is None else torch.from_numpy(jacobian)[None])
 
 
-def _planes(packed: Tensor, height: int, width: int) -> Planes:
-    """The only picture of a packed batch."""
-    y, u, v = unpack(packed, height, width)
+def _planes(packed: Tensor, size: Size) -> Planes:
+    """The only picture of a packed batch, cropped to (height, width)."""
+    y, u, v = unpack(packed, *size)
     return y[0], u[0], v[0]
 
 

@@ -135,7 +135,7 @@ class Dac(LayeredCodec):
                 keypoints = motion.settings.dequantise(symbols)
                 errors = [0.0]
                 if self.refresh != "never" or len(buffer.references) > 1:  # else there is nothing to decide
-                    tasks = [animator.task(None, keypoints, *size, reference=one) for one in buffer.references]
+                    tasks = [animator.task(None, keypoints, size, reference=one) for one in buffer.references]
                     errors = [_squared_error(source, shown) for shown in in_flight(tasks, at_once())]
                 best = rule.best(errors)
                 if not rule.wants_new(source, errors[best]):
@@ -257,7 +257,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             raise BitstreamError("a frame in front of the first reference")
         animator.reference = buffer.references[0]
         keypoints = motion.settings.dequantise(motion.decode(unit.keypoints))
-        yield animator.task(None, keypoints, *size)
+        yield animator.task(None, keypoints, size)
 
 
 def _same(planes: Planes) -> Planes:

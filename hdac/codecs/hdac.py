@@ -20,10 +20,10 @@ than to repeat the picture shown last or the base layer's.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
@@ -43,7 +43,10 @@ from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, keypo
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
 
-CODE_VERSION = 3
+if TYPE_CHECKING:
+    from hdac.codecs.animator import Unrounded
+
+CODE_VERSION = 4
 """Raised with every change that can change a stream or a decoded frame."""
 
 STRENGTHS = range(4)
@@ -184,7 +187,7 @@ class Hdac(BaseLayerCodec):
         motion = KeypointEncoder(keypoint_settings(network.net.settings.detector, header)) if self.send_keypoints else None
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
         parts, size = [writer.header], (clip.height, clip.width)
-        corrections: Iterator[Planes] = iter(())  # of the pictures up to the next intra picture
+        corrections: Iterator[Unrounded] = iter(())  # of the pictures up to the next intra picture
         for i, picture in enumerate(pictures):
             t = i * self.base_every
             source, decoded, sent = _planes(clip, t), picture.planes, None
@@ -201,7 +204,7 @@ class Hdac(BaseLayerCodec):
                 else:
                     corrected_too = [picture] if sent is None else []
                     gop = [*corrected_too, *itertools.takewhile(lambda one: not one.intra, pictures[i + 1 :])]
-                    corrections = in_flight((animator.task(one.planes, None, *size) for one in gop), at_once())
+                    corrections = in_flight((animator.unrounded(one.planes, None, size) for one in gop), at_once())
             keypoints = layer = None
             if motion:
                 if picture.intra:  # the target is the reference
@@ -214,19 +217,22 @@ class Hdac(BaseLayerCodec):
             if sent is None and self.always_fused and self.base_every == 1:
                 strength = FULL
             elif sent is None:
-                corrected = animator.show(decoded, keypoints, *size) if motion else next(corrections)
+                corrected = animator.unrounded(decoded, keypoints, size)() if motion else next(corrections)
+                strengths = (FULL,) if self.always_fused or self.best_look else STRENGTHS
+                at = {0: decoded} | {strength: corrected.at(strength) for strength in strengths if strength}
                 if self.always_fused:
                     strength = FULL
                 else:  # outside of the box they are the same, which must not make up for what looks bad in it
-                    strength = choice(*(face_box.cut(planes, header.face_box) for planes in (source, decoded, corrected)))
-                shown = strengthened(decoded, corrected, strength)
+                    box = header.face_box
+                    strength = choice(face_box.cut(source, box), {n: face_box.cut(planes, box) for n, planes in at.items()})
+                shown = at[strength]
             parts.append(writer.add(Unit(picture.payload, picture.plain, layer, sent, strength=strength)))
             for between in range(t + 1, min(t + self.base_every, clip.n_frames)):
                 source, candidates = _planes(clip, between), [shown]
                 if motion:
                     symbols = motion.settings.quantise(*animator.keypoints(source))
                     keypoints = motion.settings.dequantise(symbols)
-                    candidates.append(animator.show(None, keypoints, *size, around=decoded))
+                    candidates.append(animator.show(None, keypoints, size, around=decoded))
                 best = self._without_base(source, decoded, candidates, header.face_box)
                 if best is shown:
                     unit = Unit(repeated="shown")
@@ -245,7 +251,8 @@ class Hdac(BaseLayerCodec):
         best = min(candidates, key=lambda candidate: squared_error(source, candidate))
         if not self.best_look or self.always_fused:
             return best
-        return best if _best_look(*(face_box.cut(planes, box) for planes in (source, base, best))) else base
+        looks = {0: face_box.cut(base, box), FULL: face_box.cut(best, box)}
+        return best if _best_look(face_box.cut(source, box), looks) else base
 
 
 class _LeastError:
@@ -259,18 +266,18 @@ class _LeastError:
         self.strength = 0
         self.gained = 0.0
 
-    def __call__(self, source: Planes, base: Planes, fused: Planes) -> int:
-        errors = [squared_error(source, strengthened(base, fused, strength)) for strength in STRENGTHS]
-        costs = [error + self.price * (strength != self.strength) for strength, error in enumerate(errors)]
-        self.strength = int(np.argmin(costs))
+    def __call__(self, source: Planes, at: Mapping[int, Planes]) -> int:
+        """at: by strength, the pictures to choose from; 0: the base layer."""
+        errors = {strength: squared_error(source, planes) for strength, planes in at.items()}
+        self.strength = min(errors, key=lambda strength: errors[strength] + self.price * (strength != self.strength))
         if self.gained + errors[0] - errors[self.strength] < 0:  # kept for the byte that a change costs
             self.strength = 0
         self.gained += errors[0] - errors[self.strength]
         return self.strength
 
 
-def _best_look(source: Planes, base: Planes, fused: Planes) -> int:
-    return FULL if _dissimilarity(source, fused) <= TOLERATED * _dissimilarity(source, base) else 0
+def _best_look(source: Planes, at: Mapping[int, Planes]) -> int:
+    return FULL if _dissimilarity(source, at[FULL]) <= TOLERATED * _dissimilarity(source, at[0]) else 0
 
 
 def _dissimilarity(source: Planes, shown: Planes) -> float:
@@ -285,23 +292,6 @@ def _dissimilarity(source: Planes, shown: Planes) -> float:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     similarity = (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
     return float(1 - similarity.mean())
-
-
-# -- what encoder and decoder share ----------------------------------------------------------------------------------
-
-
-def strengthened(base: Planes, fused: Planes, strength: int) -> Planes:
-    """The base layer and `strength` halves of what the fused picture changes in it, in integers.
-
-    A level by which another machine's fused picture differs (see `hdac.codecs.animator`) is two at most at strength 3.
-    """
-    if strength in (0, FULL):
-        return fused if strength else base
-    y, u, v = (
-        np.clip(b + (strength * (f.astype(np.int16) - b) + 1 >> 1), 0, 255).astype(np.uint8)
-        for b, f in zip(base, fused, strict=True)
-    )
-    return y, u, v
 
 
 def _planes(clip: Clip, t: int) -> Planes:
@@ -338,7 +328,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
         if not picture.new:
             if motion and picture.unit.keypoints is not None:
                 moved = settings.dequantise(motion.decode(picture.unit.keypoints))
-                yield animator.task(None, moved, *size, around=picture.planes)
+                yield animator.task(None, moved, size, around=picture.planes)
             else:
                 yield partial(_same, picture.planes if picture.unit.repeated == "base" else None)
             continue
@@ -363,9 +353,8 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
             else:
                 symbols = motion.decode(picture.unit.keypoints)
             keypoints = settings.dequantise(symbols)
-        if strength := picture.unit.strength:
-            corrected = animator.task(picture.planes, keypoints, *size)
-            yield partial(_strengthened, picture.planes, corrected, strength)
+        if picture.unit.strength:
+            yield animator.task(picture.planes, keypoints, size, strength=picture.unit.strength)
         else:
             yield partial(_same, unfused)
 
@@ -373,6 +362,3 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
 def _same(planes: Planes | None) -> Planes | None:
     return planes
 
-
-def _strengthened(base: Planes, corrected: Callable[[], Planes], strength: int) -> Planes:
-    return strengthened(base, corrected(), strength)

@@ -258,9 +258,9 @@ def test_a_decoder_shows_what_the_encoder_chose(codec: Hdac, monkeypatch: pytest
     seen: list[np.ndarray] = []
     choose, choose_without_base = hdac._LeastError.__call__, Hdac._without_base
 
-    def watched(self, source, base, fused):  # type: ignore[no-untyped-def]
-        choice = choose(self, source, base, fused)
-        seen.append(hdac.strengthened(base, fused, choice)[0])
+    def watched(self, source, at):  # type: ignore[no-untyped-def]
+        choice = choose(self, source, at)
+        seen.append(at[choice][0])
         return choice
 
     def watched_without_base(*arguments):  # type: ignore[no-untyped-def]
