@@ -162,6 +162,8 @@ class BaseLayerCodec(LayeredCodec):
     def __post_init__(self) -> None:
         if self.base_every not in BASE_STEPS:
             raise InputError(f"base_every={self.base_every} is not one of {BASE_STEPS}")
+        if self.i_offset is not None and self.i_offset < 0:
+            raise InputError(f"i_offset={self.i_offset} would make intra pictures coarser than the others")
         _ = self.base_encoder  # which checks its settings
 
     @property

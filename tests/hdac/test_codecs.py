@@ -350,6 +350,7 @@ def test_a_file_that_holds_no_network_is_named(tmp_path: Path) -> None:
     "make",
     [
         lambda: Hdac(qp=5, i_offset=12),
+        lambda: Hdac(qp=40, i_offset=-1),
         lambda: Hdac(qp=52),
         lambda: Hdac(qp=40, base_every=4),
         lambda: Hdac(qp=40, base_codec="av1"),
