@@ -117,6 +117,10 @@ class LayeredHeader:
             raise InputError(f"hevc-stripped with a base layer of {self.base_codec}")
         if self.keypoint_step not in KEYPOINT_STEPS:
             raise InputError(f"keypoint step {self.keypoint_step} is not one of {KEYPOINT_STEPS}")
+        if self.jacobians and not self.keypoints_sent:
+            raise InputError("Jacobians without keypoints")
+        if self.keypoints_sent and self.stream.standard == "hevc-stripped":
+            raise InputError("hevc-stripped with keypoints")
         if not 0 <= self.checksum_interval <= 255:
             raise InputError(f"checksum_interval={self.checksum_interval} is not between 0 and 255")
         if len(self.weights_id) != self._weights_bytes(self.stream.standard):

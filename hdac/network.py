@@ -28,21 +28,6 @@ class Network:
     name: str
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-
-
-@functools.cache
-def keep_memory() -> None:
-    """Lets the C library keep what it has got from the system: pages of every feature given back and asked for anew, thousands
-    a picture, take a seventh of the time. Without effect where the library is not glibc."""
-    try:
-        set_option = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    set_option(_M_MMAP_THRESHOLD, 1 << 25)
-    set_option(_M_TRIM_THRESHOLD, 1 << 28)
-
-
 def by_name(name: str) -> Network:
     """The network of these weights; raises CodecUnavailable where they are not here."""
     return load(find(name))
@@ -60,9 +45,24 @@ def by_id(wanted: bytes) -> Network:
     raise WeightsMismatch(f"the stream was made with the weights {wanted.hex()}; here are {known}; $HDAC_WEIGHTS adds a folder")
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+@functools.cache
+def _keep_memory() -> None:
+    """Lets the C library keep what the whole process has got from the system: pages of every feature given back and asked for
+    anew, thousands a picture, take a seventh of the time. Without effect where the library is not glibc."""
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    if set_option(_M_MMAP_THRESHOLD, 1 << 25):
+        set_option(_M_TRIM_THRESHOLD, 1 << 28)
+
+
 def load(path: Path) -> Network:
     """Reads weights once; raises InputError for a file that holds no network of ours."""
-    keep_memory()
+    _keep_memory()
     return _load(path, path.stat().st_mtime_ns)
 
 

@@ -12,8 +12,9 @@ import json
 import math
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -101,7 +102,7 @@ def write_dumps(
             sequence = by_name[name]
             source = sequence.load()
             target = kbps or common_rate(rows)
-            match = partial(
+            matched = partial(
                 _match,
                 regime=regime,
                 sequence=sequence,
@@ -112,21 +113,29 @@ def write_dumps(
                 plugins=plugins,
             )
             chosen = [families[codec] for codec in dict.fromkeys(rows["codec"])]
-            matches = list(workers.map(match, chosen))
+            matches = list(workers.map(matched, chosen))
             decoded = [match.codec.decode(Cache(cache).load_stream(match.entry["key"])) for match in matches]
             index.append(_write_dump(out / "dumps", name, regime, source, target, matches, decoded, video))
             write_atomic(out / "dumps" / "index.json", json.dumps(index, indent=1))
     return index
 
 
+_given_up = threading.Event()
+
+
 @contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
     """A thread per core, each with a child process of its own for what is coded anew."""
-    with ThreadPoolExecutor(int(machine()["cores"])) as workers:
-        try:
-            yield workers
-        finally:
-            close_children()
+    _given_up.clear()
+    try:
+        with ThreadPoolExecutor(int(machine()["cores"])) as workers:
+            try:
+                yield workers
+            finally:
+                _given_up.set()  # whoever still searches codes nothing more
+                close_children()
+    finally:
+        close_children()  # of who was on the point of it
 
 
 def common_rate(rows: pd.DataFrame) -> float:
@@ -172,6 +181,8 @@ def _match(
         key = stream_key(sha256, codec)
         entry = cache.load_entry(key)
         if entry is None:
+            if _given_up.is_set():
+                raise CancelledError
             job = CodeJob(sequence, codec, key, cache.root)
             entry = submit_job(pickle.dumps(job), tuple(plugins), RECODE_TIMEOUT_S)
         return remember(codec, entry)
@@ -186,9 +197,11 @@ def _match(
         try:
             nearest = min(seen, key=lambda codec: _distance(seen[codec].kbps, target))
             _search(nearest, rate, target, free_offset=family.hull)
-        except OSError:
+        except (OSError, CancelledError):
             raise
         except Exception as error:  # whatever a codec raised, there is a stream to show
+            if _given_up.is_set():
+                raise
             print(f"failed: {family.name} on {sequence.name} near {target:.2f} kbps: {error}", file=sys.stderr)
     near = [match for match in seen.values() if _equal(match.kbps, target)]
     near = near or [min(seen.values(), key=lambda match: _distance(match.kbps, target))]
@@ -216,7 +229,7 @@ def _search(codec: VideoCodec, rate: Callable[[VideoCodec], float], target: floa
     if _equal(tried[best], target) or not free_offset or getattr(codec, "i_offset", None) is None:
         return
     for change in (1, -1, 2, -2, 3, -3):  # finer than a quantiser step: intra pictures a little better or worse
-        nearby: Any = replace(codec.with_quantiser(best), i_offset=codec.i_offset + change)  # type: ignore
+        nearby: Any = replace(codec.with_quantiser(best), i_offset=codec.i_offset + change)  # type: ignore[type-var,attr-defined]
         if _equal(rate(nearby), target):
             return
 

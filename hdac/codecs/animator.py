@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from data.clip import Plane
@@ -32,7 +31,7 @@ from hdac.nets.layers import warp_packed
 from hdac.nets.picture import pack, unpack
 from hdac.network import Network
 
-Size = tuple[int, ...]
+Size = tuple[int, int]
 """(height, width)"""
 
 
@@ -53,6 +52,7 @@ class Unrounded:
     base: Tensor | None
     """The base layer that it corrects, likewise; None: it corrects none."""
     rounded: Callable[[Tensor], Planes]
+    """A picture like the first to planes: cropped, set into what lies around."""
 
     def at(self, strength: int = FULL) -> Planes:
         """With that many halves of what was changed in the base layer. Rounded but once: at every strength another machine's
@@ -100,16 +100,6 @@ class Animator:
         """Keypoints of a picture."""
         return _points(self.net.detect(self._packed(self._seen(planes))))
 
-    def show(self, base: Planes | None, keypoints: Points | None, size: Size, around: Planes | None = None) -> Planes:
-        """The target picture.
-
-        base:      decoded base layer, or None.
-        keypoints: as sent, or None: detected on the base layer.
-        size:      (height, width).
-        around:    what lies around the face box; None: the base layer or, where there is none, the reference.
-        """
-        return self.task(base, keypoints, size, around)()
-
     def task(
         self,
         base: Planes | None,
@@ -119,9 +109,13 @@ class Animator:
         strength: int = FULL,
         reference: Reference | None = None,
     ) -> Callable[[], Planes]:
-        """`show` for later, with the present reference or another; several may run at once (`hdac.codecs.in_flight`).
+        """What shows the target picture; several may run at once (`hdac.codecs.in_flight`).
 
-        strength: halves of what the networks change in the base layer.
+        base:      decoded base layer, or None.
+        keypoints: as sent, or None: detected on the base layer.
+        around:    what lies around the face box; None: the base layer or, where there is none, the reference.
+        strength:  halves of what the networks change in the base layer.
+        reference: None: the present one.
         """
         unrounded = self.unrounded(base, keypoints, size, around, reference)
         return lambda: unrounded().at(strength)
@@ -135,7 +129,7 @@ class Animator:
         reference: Reference | None = None,
     ) -> Callable[[], Unrounded]:
         """`task` for an encoder that wants to see the picture at several strengths."""
-        reference = reference or self.reference
+        reference = self.reference if reference is None else reference
         assert reference is not None and (base is not None or keypoints is not None)
         return functools.partial(self._unrounded, reference, base, keypoints, size, around)
 
@@ -166,13 +160,15 @@ class Animator:
             return Unrounded(
                 out.picture, packed, lambda picture: face_box.compose(outside, _planes(picture, (seen_height, seen_width)), box)
             )
+        levels: face_box.Levels = inside
         if packed is None:  # what is changed is the reference, warped: at its full size
-            inside = _planes(warp_packed(self._packed(inside), out.motion.deformation), inside[0].shape)
+            height, width = inside[0].shape
+            levels = _levels(warp_packed(self._packed(inside), out.motion.deformation), height, width)
         start = out.warped if packed is None else packed
 
         def enlarged(picture: Tensor) -> Planes:
-            changes = _changes(picture - start, seen_height, seen_width)
-            return face_box.compose(outside, face_box.add_enlarged(inside, changes), box)
+            changes = _levels(picture - start, seen_height, seen_width)
+            return face_box.compose(outside, face_box.add_enlarged(levels, changes), box)
 
         return Unrounded(out.picture, packed, enlarged)
 
@@ -213,8 +209,8 @@ def _planes(packed: Tensor, size: Size) -> Planes:
     return y[0], u[0], v[0]
 
 
-def _changes(packed: Tensor, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """The difference of two packed pictures (1, 6, H/2, W/2), as planes in 8-bit levels, cropped to an even size."""
+def _levels(packed: Tensor, height: int, width: int) -> face_box.Levels:
+    """A packed picture or difference, (1, 6, H/2, W/2), as planes in 8-bit levels, not rounded, cropped to an even size."""
     levels = packed[0].float() * 255
     y = F.pixel_shuffle(levels[:4], 2)[0, :height, :width]
     u, v = levels[4:, : height // 2, : width // 2]

@@ -33,7 +33,7 @@ from hdac import weights
 from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
-from hdac.codecs.in_flight import at_once, in_flight
+from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import LayeredCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
@@ -41,7 +41,7 @@ from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
 if TYPE_CHECKING:
     from hdac.codecs.animator import Reference
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_REFERENCES = 4
@@ -136,7 +136,7 @@ class Dac(LayeredCodec):
                 errors = [0.0]
                 if self.refresh != "never" or len(buffer.references) > 1:  # else there is nothing to decide
                     tasks = [animator.task(None, keypoints, size, reference=one) for one in buffer.references]
-                    errors = [_squared_error(source, shown) for shown in in_flight(tasks, at_once())]
+                    errors = [_squared_error_y(source, shown) for shown in in_flight(tasks, min(at_once(), len(tasks)))]
                 best = rule.best(errors)
                 if not rule.wants_new(source, errors[best]):
                     if best > 0:
@@ -183,7 +183,7 @@ class _Rule:
 
     def refreshed(self, source: Planes, decoded: Planes, bits: int) -> None:
         """A new reference was sent: what it cost, and the error that it leaves in its own frame."""
-        self.floor, self.price, self.lost = _squared_error(source, decoded), self.factor * bits, 0.0
+        self.floor, self.price, self.lost = _squared_error_y(source, decoded), self.factor * bits, 0.0
         self.smoothed_db = _psnr_y(self.floor, source)
 
     def best(self, errors: list[float]) -> int:
@@ -203,7 +203,7 @@ class _Rule:
         return False
 
 
-def _squared_error(source: Planes, shown: Planes) -> float:
+def _squared_error_y(source: Planes, shown: Planes) -> float:
     """Sum over luma."""
     return float(((source[0].astype(np.float32) - shown[0]) ** 2).sum())
 
@@ -247,7 +247,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             animator.rest_at(motion.settings.dequantise(symbols))
             assert animator.reference is not None
             buffer.add(animator.reference)
-            yield partial(_same, shown)
+            yield partial(same, shown)
             continue
         if unit.reference is not None:
             if len(unit.reference) != 1:
@@ -258,7 +258,3 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
         animator.reference = buffer.references[0]
         keypoints = motion.settings.dequantise(motion.decode(unit.keypoints))
         yield animator.task(None, keypoints, size)
-
-
-def _same(planes: Planes) -> Planes:
-    return planes

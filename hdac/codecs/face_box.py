@@ -20,6 +20,8 @@ stream everywhere. The encoder looks at some frames of the whole clip; nothing b
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -94,10 +96,14 @@ def shrink(planes: Planes, size: tuple[int, int]) -> Planes:
     return y, u, v
 
 
-def add_enlarged(planes: Planes, changes: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]) -> Planes:
-    """planes + changes, rounded and clamped. changes: float32 planes of another size, in 8-bit levels; enlarged bilinearly."""
+Levels = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+"""Planes in 8-bit levels, not rounded: float32; or uint8."""
 
-    def add(plane: Plane, change: NDArray[np.float32]) -> Plane:
+
+def add_enlarged(planes: Levels, changes: Levels) -> Planes:
+    """planes + changes, rounded and clamped. changes: of another size; enlarged bilinearly."""
+
+    def add(plane: NDArray[Any], change: NDArray[Any]) -> Plane:
         enlarged = cv2.resize(change, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
         return np.clip(np.rint(plane + enlarged), 0, 255).astype(np.uint8)
 

@@ -20,7 +20,7 @@ than to repeat the picture shown last or the base layer's.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -37,21 +37,21 @@ from data.errors import BitstreamError, InputError
 from hdac import weights
 from hdac.codecs import base_layer, face_box
 from hdac.codecs import reference as reference_picture
-from hdac.codecs.base_layer import Planes
-from hdac.codecs.in_flight import at_once, in_flight
+from hdac.codecs.base_layer import BasePicture, Planes
+from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier, squared_error
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
 
 if TYPE_CHECKING:
-    from hdac.codecs.animator import Unrounded
+    from hdac.codecs.animator import Animator, Unrounded
 
 CODE_VERSION = 4
 """Raised with every change that can change a stream or a decoded frame."""
 
-STRENGTHS = range(4)
-"""In halves of the networks' correction. Choices for blocks of 64x64 gained 0.01 to 0.03 dB more than for pictures, which their
-flags would have cost."""
+STRENGTHS = (1, 2, 3)
+"""Beside none; in halves of the networks' correction. Choices for blocks of 64x64 gained 0.01 to 0.03 dB more than for
+pictures, which their flags would have cost."""
 
 TOLERATED = 1.25
 """Chosen: how much worse in 1 - SSIM a fused picture may be where best look is wanted."""
@@ -81,8 +81,6 @@ class Hdac(BaseLayerCodec):
     name: ClassVar[str] = "hdac"
 
     def __post_init__(self) -> None:
-        if self.i_offset is not None and self.i_offset > self.qp:
-            raise InputError(f"i_offset={self.i_offset} makes intra pictures finer than QP 0 at qp={self.qp}")
         if self.base_codec not in BASE_CODECS:
             raise InputError(f"base codec {self.base_codec!r} is not one of {', '.join(BASE_CODECS)}")
         if self.base_codec != "hevc" and self.lean is False:
@@ -139,9 +137,8 @@ class Hdac(BaseLayerCodec):
 
     @property
     def label(self) -> str:
-        parts = ["VVC"] if self.base_codec == "vvc" else [] if self.lean is None else ["lean" if self.lean else "base"]
-        parts += [] if self.i_offset is None else [f"I-{self.i_offset}"]
-        parts += [f"QP {self.qp}{self.base_label}"]
+        chosen = [one for one in self.chosen_label if self.base_codec == "hevc" or one not in ("lean", "base")]
+        parts = ["VVC"] * (self.base_codec == "vvc") + [*chosen, f"QP {self.qp}{self.base_label}"]
         reference = [] if self.reference_qp is None else [f"{self.reference_codec.upper()} {self.reference_qp}"]
         extras = (*["look"] * self.best_look, *["kp"] * self.send_keypoints, *["always"] * self.always_fused)
         return " ".join(("H-DAC", *parts, *reference, *extras))
@@ -202,9 +199,8 @@ class Hdac(BaseLayerCodec):
                     motion.start(symbols)
                     animator.rest_at(motion.settings.dequantise(symbols))
                 else:
-                    corrected_too = [picture] if sent is None else []
-                    gop = [*corrected_too, *itertools.takewhile(lambda one: not one.intra, pictures[i + 1 :])]
-                    corrections = in_flight((animator.unrounded(one.planes, None, size) for one in gop), at_once())
+                    followers = itertools.takewhile(lambda one: not one.intra, pictures[i + 1 :])
+                    corrections = _corrections(animator, [*([picture] if sent is None else []), *followers], size)
             keypoints = layer = None
             if motion:
                 if picture.intra:  # the target is the reference
@@ -219,20 +215,20 @@ class Hdac(BaseLayerCodec):
             elif sent is None:
                 corrected = animator.unrounded(decoded, keypoints, size)() if motion else next(corrections)
                 strengths = (FULL,) if self.always_fused or self.best_look else STRENGTHS
-                at = {0: decoded} | {strength: corrected.at(strength) for strength in strengths if strength}
+                by_strength = {0: decoded} | {n: corrected.at(n) for n in strengths}
                 if self.always_fused:
                     strength = FULL
                 else:  # outside of the box they are the same, which must not make up for what looks bad in it
-                    box = header.face_box
-                    strength = choice(face_box.cut(source, box), {n: face_box.cut(planes, box) for n, planes in at.items()})
-                shown = at[strength]
+                    inside = {n: face_box.cut(planes, header.face_box) for n, planes in by_strength.items()}
+                    strength = choice(face_box.cut(source, header.face_box), inside)
+                shown = by_strength[strength]
             parts.append(writer.add(Unit(picture.payload, picture.plain, layer, sent, strength=strength)))
             for between in range(t + 1, min(t + self.base_every, clip.n_frames)):
                 source, candidates = _planes(clip, between), [shown]
                 if motion:
                     symbols = motion.settings.quantise(*animator.keypoints(source))
                     keypoints = motion.settings.dequantise(symbols)
-                    candidates.append(animator.show(None, keypoints, size, around=decoded))
+                    candidates.append(animator.task(None, keypoints, size, around=decoded)())
                 best = self._without_base(source, decoded, candidates, header.face_box)
                 if best is shown:
                     unit = Unit(repeated="shown")
@@ -253,6 +249,12 @@ class Hdac(BaseLayerCodec):
             return best
         looks = {0: face_box.cut(base, box), FULL: face_box.cut(best, box)}
         return best if _best_look(face_box.cut(source, box), looks) else base
+
+
+def _corrections(animator: Animator, pictures: Iterable[BasePicture], size: tuple[int, int]) -> Iterator[Unrounded]:
+    """What the networks make of base pictures, from the reference that the animator has now."""
+    reference = animator.reference
+    return in_flight((animator.unrounded(one.planes, None, size, reference=reference) for one in pictures), at_once())
 
 
 class _LeastError:
@@ -330,7 +332,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
                 moved = settings.dequantise(motion.decode(picture.unit.keypoints))
                 yield animator.task(None, moved, size, around=picture.planes)
             else:
-                yield partial(_same, picture.planes if picture.unit.repeated == "base" else None)
+                yield partial(same, picture.planes if picture.unit.repeated == "base" else None)
             continue
         unfused = picture.planes
         if picture.intra:
@@ -356,9 +358,4 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
         if picture.unit.strength:
             yield animator.task(picture.planes, keypoints, size, strength=picture.unit.strength)
         else:
-            yield partial(_same, unfused)
-
-
-def _same(planes: Planes | None) -> Planes | None:
-    return planes
-
+            yield partial(same, unfused)

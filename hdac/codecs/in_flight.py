@@ -23,34 +23,48 @@ def at_once() -> int:
     return min(MOST, torch.get_num_threads())
 
 
+def same(result: T) -> T:
+    """What is there already, as a task: `partial(same, result)`."""
+    return result
+
+
 def in_flight(tasks: Iterable[Callable[[], T]], workers: int) -> Iterator[T]:
     """The results of tasks, in order.
 
     workers: how many of them run at once, each with one thread of PyTorch's. No more than that are taken from `tasks` before
              they are needed. 1: each runs, in the calling thread, when its result is asked for.
 
-    An exception of a task, or of `tasks`, comes after the results of all tasks in front of it.
+    An exception of a task, or of `tasks`, comes after the results of all tasks in front of it. While several work, other
+    threads of the process that begin to use PyTorch have one thread of it, and OpenCV has one everywhere.
     """
     if workers == 1:
-        for task in tasks:
-            yield task()
+        for one in tasks:
+            yield one()
         return
+    import cv2
     import torch
 
-    coming, pending = iter(tasks), deque[Future[T]]()
-    threads, broken = torch.get_num_threads(), None
+    coming, pending, broken = iter(tasks), deque[Future[T]](), None
+    settings = torch.get_num_threads(), cv2.getNumThreads()
+    cv2.setNumThreads(1)  # before there are workers: it must not change while any of them is inside of OpenCV
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            ended = False
             while True:
-                while len(pending) < workers and broken is None:
+                while len(pending) < workers and not ended:
                     try:
-                        pending.append(pool.submit(next(coming)))
-                    except Exception as error:  # StopIteration, too: the end
-                        broken = error
+                        task = next(coming, None)
+                    except Exception as error:
+                        task, broken = None, error
+                    if task is None:
+                        ended = True
+                    else:
+                        pending.append(pool.submit(task))
                 if not pending:
                     break
                 yield pending.popleft().result()
     finally:
-        torch.set_num_threads(threads)  # of threads to come: a worker's setting would be theirs
-    if broken is not None and not isinstance(broken, StopIteration):
+        torch.set_num_threads(settings[0])  # of threads to come: a worker's setting would be theirs
+        cv2.setNumThreads(settings[1])
+    if broken is not None:
         raise broken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,8 @@ I_OFFSETS = (6, 12)
 pays."""
 
 TRIAL_SAMPLES = 512 * 512
-"""Of the largest picture whose base layer is coded in all ways to find the best: it would take minutes."""
+"""Luma samples of the largest picture whose base layer is coded in several ways to find the best; larger ones would take
+minutes."""
 
 TRIAL_PRICE = 10.0
 """Of a bit in the choice of a base layer, in Lagrangian factors: how steep the curves of whole clips are. Chosen on training
@@ -147,7 +149,7 @@ class BaseLayerCodec(LayeredCodec):
     """A layered codec with a base layer, whose P pictures have `qp`."""
 
     i_offset: int | None = None
-    """QP steps by which its intra pictures are finer. None: what is best for the clip, see `settled`."""
+    """QP steps by which its intra pictures are finer, at most `qp`. None: what is best for the clip, see `settled`."""
     preset: str | None = None
     """Of the base layer's encoder; None: that of the anchors, "slow" for x265 and "medium" for libvvenc."""
     lean: bool | None = None
@@ -162,8 +164,8 @@ class BaseLayerCodec(LayeredCodec):
     def __post_init__(self) -> None:
         if self.base_every not in BASE_STEPS:
             raise InputError(f"base_every={self.base_every} is not one of {BASE_STEPS}")
-        if self.i_offset is not None and self.i_offset < 0:
-            raise InputError(f"i_offset={self.i_offset} would make intra pictures coarser than the others")
+        if self.i_offset is not None and not 0 <= self.i_offset <= self.qp:
+            raise InputError(f"i_offset={self.i_offset} is not between 0 and qp={self.qp}")
         _ = self.base_encoder  # which checks its settings
 
     @property
@@ -184,18 +186,33 @@ class BaseLayerCodec(LayeredCodec):
         usual = 6 if self.intra_period else 12
         offsets = sorted(I_OFFSETS, key=lambda n: abs(n - usual)) if self.i_offset is None else [self.i_offset]
         lean = (True, False) if self.lean is None else (self.lean,)
-        return [(min(offset, self.qp), one) for offset in offsets for one in lean]
+        return list(dict.fromkeys((min(offset, self.qp), one) for offset in offsets for one in lean))
+
+    def candidates(self, clip: Clip) -> list[Self]:
+        """This codec with each choice that is tried on a clip. VVC's, and those of pictures of more than TRIAL_SAMPLES, are not
+        tried: it takes too long."""
+        alone = clip.width * clip.height > TRIAL_SAMPLES or isinstance(self.base_encoder, Vvenc)
+        return [replace(self, i_offset=offset, lean=lean) for offset, lean in self.choices[: 1 if alone else None]]
 
     def settled(self, clip: Clip) -> tuple[Self, list[BasePicture]]:
-        """This codec with nothing left open, and its base layer of the clip: of all choices that with the least squared error
-        against true bits. VVC's, and those of pictures of more than TRIAL_SAMPLES, are not tried: it takes too long."""
-        alone = clip.width * clip.height > TRIAL_SAMPLES or isinstance(self.base_encoder, Vvenc)
-        choices = [replace(self, i_offset=offset, lean=lean) for offset, lean in self.choices[: 1 if alone else None]]
-        if len(choices) == 1:
-            return choices[0], choices[0].base_pictures(clip)
-        with ThreadPoolExecutor(2) as pool:  # encoders run beside Python; more at once would take much memory
-            tried = pool.map(lambda choice: (choice, choice.base_pictures(clip)), choices)
-            return min(tried, key=lambda one: self._cost(clip, one[1]))
+        """This codec with nothing left open, and its base layer of the clip: of its candidates the one with the least squared
+        error against true bits."""
+        candidates = self.candidates(clip)
+        if len(candidates) == 1:
+            return candidates[0], candidates[0].base_pictures(clip)
+        best: list[tuple[float, int, list[BasePicture]]] = []
+        lock = threading.Lock()
+
+        def attempt(number: int) -> None:
+            pictures = candidates[number].base_pictures(clip)
+            cost = self._cost(clip, pictures)
+            with lock:  # a base layer that is behind is dropped at once: it takes as much memory as the clip
+                if not best or (cost, number) < best[0][:2]:
+                    best[:] = [(cost, number, pictures)]
+
+        with ThreadPoolExecutor(2) as pool:  # encoders run beside Python
+            list(pool.map(attempt, range(len(candidates))))
+        return candidates[best[0][1]], best[0][2]
 
     def _cost(self, clip: Clip, pictures: list[BasePicture]) -> float:
         """Of a base layer: squared error over all samples of its frames, and the price of its bits."""
@@ -213,9 +230,16 @@ class BaseLayerCodec(LayeredCodec):
         """What is special about the base layer's pictures, in a few words: " 1/2 rate half size"."""
         return f" 1/{self.base_every} rate" * (self.base_every > 1) + " half size" * self.base_half
 
+    @property
+    def chosen_label(self) -> list[str]:
+        """What is not left open: "lean" or "base", "I-12"."""
+        lean = [] if self.lean is None else ["lean" if self.lean else "base"]
+        return lean + ([] if self.i_offset is None else [f"I-{self.i_offset}"])
+
     def base_command(self, clip: Clip) -> str:
-        """The base layer encoder's command line; where a choice is open, one of those that were tried."""
-        tried = "" if None not in (self.i_offset, self.lean) else f"the best of {len(self.choices)} like "
+        """The base layer encoder's command line; where several were tried, the first."""
+        n_tried = len(self.candidates(clip))
+        tried = f"the best of {n_tried} like " if n_tried > 1 else ""
         return tried + self.base_encoder.command(base_layer.base_clip(clip, self.base_every, self.base_half))
 
     def base_pictures(self, clip: Clip) -> list[BasePicture]:

@@ -71,7 +71,7 @@ def decode(layer: bytes, height: int, width: int, codec: str = "bpg", colour: Co
     Raises BitstreamError for damage and for anything but 8-bit 4:2:0 of that size; WeightsMismatch where it was made with other
     weights than those at hand, and CodecUnavailable where there are none.
     """
-    # sizes are looked at before anything is decoded: one that is damaged could ask for much memory
+    # sizes of BPG and VVC are looked at before anything is decoded: one that is damaged could ask for much memory
     if codec == "bpg":
         form, _ = demux(layer)
         if (form.width, form.height, form.chroma, form.bit_depth) != (width, height, "420", 8):

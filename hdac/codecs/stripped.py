@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from baselines.conventional import X265
 from baselines.stream import StreamHeader
 from data.clip import Clip
 from hdac.codecs import base_layer
@@ -28,8 +29,8 @@ class HevcStripped(BaseLayerCodec):
 
     @property
     def label(self) -> str:
-        chosen = self.base_encoder.label if None not in (self.i_offset, self.lean) else f"x265 QP {self.qp}"
-        return f"{chosen} stripped{self.base_label}"
+        parts = ["x265", self.preset or X265.preset, *self.chosen_label, f"QP {self.qp}"]
+        return f"{' '.join(parts)} stripped{self.base_label}"
 
     @property
     def version(self) -> str:
@@ -45,7 +46,7 @@ class HevcStripped(BaseLayerCodec):
         header = LayeredHeader(
             StreamHeader.of(clip, self.name),
             self.qp,
-            max(0, self.qp - settled.i_offset),
+            self.qp - settled.i_offset,
             checksum_interval=self.checksum_interval,
             base_every=self.base_every,
             base_half=self.base_half,

@@ -8,6 +8,8 @@ keypoints, and the network decides where to trust it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -18,8 +20,9 @@ from data.clip import Plane
 
 SMOOTHING = 1.0  # chosen: sigma of a Gaussian over both pictures, against the block edges of the base layer
 FINEST_SCALE = 1  # chosen: found at half size, which is the size of packed pictures
-_COUNTING = threading.Lock()  # OpenCV's number of threads belongs to the whole process
 MIN_SIDE = 64  # of a picture that has a flow: smaller ones leave DIS no pyramid
+
+_threads = threading.Lock()  # OpenCV's number of them belongs to the whole process
 
 
 def optical_flow(base: Plane, reference: Plane) -> NDArray[np.float32]:
@@ -39,14 +42,22 @@ def optical_flow(base: Plane, reference: Plane) -> NDArray[np.float32]:
     search.setGradientDescentIterations(16)
     search.setVariationalRefinementIterations(0)  # twice the time for a tenth of a decibel of the warped picture, or less
     smooth = [cv2.GaussianBlur(np.ascontiguousarray(plane), (0, 0), SMOOTHING) for plane in (base, reference)]
-    # it divides its work among threads in a way that the result depends on
-    with _COUNTING:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            found = search.calc(smooth[0], smooth[1], None)
-        finally:
-            cv2.setNumThreads(threads)
+    with _one_thread():  # it divides its work among threads in a way that the result depends on
+        found = search.calc(smooth[0], smooth[1], None)
     halved = found.reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3)) / 2  # in packed pixels
     flow[...] = halved * 2 / (width // 2 - 1, height // 2 - 1)
     return flow
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = cv2.getNumThreads()
+    if threads == 1:
+        yield
+        return
+    with _threads:
+        cv2.setNumThreads(1)
+        try:
+            yield
+        finally:
+            cv2.setNumThreads(threads)

@@ -9,6 +9,8 @@ ninths of the products.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,12 +33,8 @@ def folded(net: HybridNet, condition: Tensor) -> HybridNet:
             _fold_block(module, condition)
     for module in list(net.modules()):  # after the norms
         for name, child in module.named_children():
-            if isinstance(child, UpBlock):
-                setattr(module, name, FoldedUp(child))
-            elif isinstance(child, Beside):
-                setattr(module, name, FoldedBeside(child))
-            elif isinstance(child, ResBlock):
-                setattr(module, name, FoldedBlock(child))
+            if type(child) in FOLDED:  # not of one who changed what such a block does
+                setattr(module, name, FOLDED[type(child)](child))
     return net
 
 
@@ -89,6 +87,13 @@ class FoldedBlock(nn.Module):
         h: Tensor = self.norm2(self.conv1(F.relu(self.norm1(x))))
         out: Tensor = self.conv2(h.relu_())
         return out.add_(x)
+
+
+FOLDED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    UpBlock: FoldedUp,
+    Beside: FoldedBeside,
+    ResBlock: FoldedBlock,
+}
 
 
 def _fold_norms(chain: nn.Sequential) -> None:

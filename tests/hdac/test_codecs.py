@@ -20,9 +20,11 @@ from data.clip import Clip
 from data.errors import BitstreamError, CodecUnavailable, InputError, WeightsMismatch
 from hdac import network, systems, weights
 from hdac.codecs import hdac
+from hdac.codecs.animator import Animator
+from hdac.codecs.base_layer import BasePicture
 from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
-from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, LayeredCodec, lagrange_multiplier
+from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, BaseLayerCodec, LayeredCodec, lagrange_multiplier
 from hdac.codecs.stripped import HevcStripped
 from hdac.container import Reader, Unit, Writer
 from hdac.decoder import decode_tolerant, frames
@@ -130,13 +132,43 @@ def test_what_is_left_open_is_chosen_by_error_against_bits() -> None:
     assert chosen == {6, 12, 9}
 
 
-def test_no_base_layer_is_tried_where_that_takes_long() -> None:
-    large = moving_clip(1, 520, 520)
-    assert HevcStripped(qp=45).settled(large)[0] == HevcStripped(qp=45, i_offset=12, lean=True)
-    assert HevcStripped(qp=45, intra_period=32).settled(large)[0].i_offset == 6
+def test_no_base_layer_is_tried_where_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    coded, base_pictures = [], BaseLayerCodec.base_pictures
+
+    def counted(self: BaseLayerCodec, clip: Clip) -> list[BasePicture]:
+        coded.append(self)
+        return base_pictures(self, clip)
+
+    monkeypatch.setattr(BaseLayerCodec, "base_pictures", counted)
+    small, large = moving_clip(2, 64, 64), moving_clip(2, 520, 520)
     vvc = Hdac(qp=45, base_codec="vvc", preset="faster", network="tiny")
-    assert vvc.settled(moving_clip(2, 64, 64))[0] == replace(vvc, i_offset=12, lean=True)
-    assert Hdac(qp=45, reference_qp=30, preset="ultrafast").settled(large)[0].i_offset == 0  # that intra picture is not shown
+    for codec, clip, offset in (
+        (HevcStripped(qp=45, preset="ultrafast"), large, 12),
+        (HevcStripped(qp=45, preset="ultrafast", intra_period=32), large, 6),
+        (vvc, small, 12),
+    ):
+        settled, _ = codec.settled(clip)
+        assert settled == replace(codec, i_offset=offset, lean=True) and coded == [settled]
+        assert "the best of" not in codec.command(clip)
+        coded.clear()
+    separate = Hdac(qp=45, reference_qp=30, preset="ultrafast")
+    assert separate.settled(small)[0].i_offset == 0 and len(coded) == 2  # its intra pictures are not shown
+    coded.clear()
+    assert HevcStripped(qp=45, preset="ultrafast").settled(small) and len(coded) == 4
+    assert "the best of 4" in HevcStripped(qp=45, preset="ultrafast").command(small)
+
+
+def test_dac_that_never_refreshes_does_not_look_at_its_animation(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, clip = Dac(qp=40, network="tiny", refresh="never"), moving_clip(5, 96, 96)
+    stream = codec.encode(clip)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a picture was made")
+
+    monkeypatch.setattr(Animator, "_unrounded", refuse)
+    assert codec.encode(clip) == stream
+    with pytest.raises(AssertionError, match="a picture was made"):
+        replace(codec, refresh="rd").encode(clip)
 
 
 def test_a_fresh_process_decodes_the_same_frames(tmp_path: Path) -> None:

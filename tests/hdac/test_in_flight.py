@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import cv2
 import pytest
 import torch
 
@@ -70,3 +72,11 @@ def test_workers_have_a_thread_each_and_leave_the_setting_as_it_was() -> None:
         assert torch.get_num_threads() == 2 and found == [2]
     finally:
         torch.set_num_threads(threads)
+
+
+def test_who_wants_no_more_leaves_no_thread_behind() -> None:
+    threads, settings = threading.active_count(), (torch.get_num_threads(), cv2.getNumThreads())
+    results = in_flight(itertools.repeat(partial(int, 1)), 3)
+    assert next(results) == 1 and threading.active_count() > threads
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads and (torch.get_num_threads(), cv2.getNumThreads()) == settings
