@@ -231,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")
     encoder.add_argument("--base-every", type=int, choices=BASE_STEPS, default=1, help="hdac: frames to a base picture")
     encoder.add_argument("--base-half", action="store_true", help="hdac: base pictures of half width and height")
-    encoder.add_argument("--i-offset", type=int, metavar="N", help="hdac: intra pictures N QP finer; else 6, 12 or, with --kbps, what fits")
+    encoder.add_argument("--i-offset", type=int, metavar="N", help="hdac: intra pictures N QP finer, not the best by trial")
     encoder.add_argument("--send-keypoints", action="store_true", help="hdac: of the source; else found on the base layer")
     encoder.add_argument("--reference-qp", type=int, metavar="QP", help="hdac: references of their own, of this QP")
     encoder.add_argument("--reference-codec", choices=REFERENCE_CHOICES, help="dac, hdac: their codec, BPG where none is named")
