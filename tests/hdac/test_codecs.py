@@ -146,6 +146,7 @@ def test_no_base_layer_is_tried_where_that_takes_long(monkeypatch: pytest.Monkey
         (HevcStripped(qp=45, preset="ultrafast"), large, 12),
         (HevcStripped(qp=45, preset="ultrafast", intra_period=32), large, 6),
         (vvc, small, 12),
+        (Hdac(qp=45, preset="ultrafast", intra_period=32, best_look=True), small, 12),  # least error is not what is wanted
     ):
         settled, _ = codec.settled(clip)
         assert settled == replace(codec, i_offset=offset, lean=True) and coded == [settled]
