@@ -36,14 +36,18 @@ results: $(VENV)/.installed
 	$(BIN)/rd-dump results/conventional --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc av1 h264
 	$(BIN)/rd-report results/conventional
 
-# The layered codecs on the same clips, beside the points of `make results`
+# The layered codecs on the same clips, beside the points of `make results`; then the other uses of H-DAC's networks
+LAYERED := --frames 125 --metrics psnr ssim xpsnr vmaf lpips temporal --jobs $(JOBS) --cache runs/cache --no-report
 results-layered: $(VENV)/.installed
-	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hevc-stripped hdac --frames 125 --points 4 \
-		--anchors results/conventional --metrics psnr ssim xpsnr vmaf lpips temporal --jobs $(JOBS) --cache runs/cache \
-		--no-report --out results/hdac
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hevc-stripped hdac --points 4 $(LAYERED) \
+		--anchors results/conventional --out results/hdac
 	$(BIN)/rd-plot results/hdac --format svg
 	$(BIN)/rd-dump results/hdac --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc hevc-stripped hdac
 	$(BIN)/rd-report results/hdac
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hdac-look dac hdac-paper --regime one-intra --points 3 $(LAYERED) \
+		--anchors results/hdac --out results/hdac-variants
+	$(BIN)/rd-plot results/hdac-variants --format svg
+	$(BIN)/rd-report results/hdac-variants
 
 install: $(VENV)/.installed
 

@@ -36,12 +36,12 @@ from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import LayeredCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
+from hdac.keypoints import KeypointDecoder, KeypointEncoder, Points, parities, settle
 
 if TYPE_CHECKING:
-    from hdac.codecs.animator import Reference
+    from hdac.codecs.animator import Animator, Reference
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_REFERENCES = 4
@@ -55,6 +55,10 @@ REFRESH = ("rd", "psnr", "never")
 
 CUT_DB = 10.0
 """Chosen: a frame whose PSNR-Y is that far below the threshold is no animation of the reference, but another scene."""
+
+
+WORSE = 1.1
+"""Chosen: references of before are tried where the error is so much larger than when they were tried last, or since."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +139,9 @@ class Dac(LayeredCodec):
                 keypoints = motion.settings.dequantise(symbols)
                 errors = [0.0]
                 if self.refresh != "never" or len(buffer.references) > 1:  # else there is nothing to decide
-                    tasks = [animator.task(None, keypoints, size, reference=one) for one in buffer.references]
-                    errors = [_squared_error_y(source, shown) for shown in in_flight(tasks, min(at_once(), len(tasks)))]
+                    errors = _errors(animator, buffer.references[:1], keypoints, source)
+                    if rule.looks_back(errors[0]):
+                        errors += _errors(animator, buffer.references[1:], keypoints, source)
                 best = rule.best(errors)
                 if not rule.wants_new(source, errors[best]):
                     if best > 0:
@@ -154,6 +159,13 @@ class Dac(LayeredCodec):
             rule.refreshed(source, decoded, 8 * len(picture))
             parts.append(writer.add(Unit(keypoints=parities(symbols), reference=bytes((_NEW,)) + picture)))
         return b"".join(parts) + writer.finish()
+
+
+def _errors(animator: Animator, references: list[Reference], keypoints: Points, source: Planes) -> list[float]:
+    """Squared errors of luma where these references are animated."""
+    height, width = source[0].shape
+    tasks = [animator.task(None, keypoints, (height, width), reference=one) for one in references]
+    return [_squared_error_y(source, shown) for shown in in_flight(tasks, min(at_once(), max(1, len(tasks))))]
 
 
 class _Buffer:
@@ -179,17 +191,23 @@ class _Rule:
     def __init__(self, codec: Dac) -> None:
         self.codec = codec
         self.factor = lagrange_multiplier(codec.qp)
-        self.price = self.floor = self.lost = self.smoothed_db = 0.0
+        self.price = self.floor = self.lost = self.smoothed_db = self.looked_at = 0.0
 
     def refreshed(self, source: Planes, decoded: Planes, bits: int) -> None:
         """A new reference was sent: what it cost, and the error that it leaves in its own frame."""
         self.floor, self.price, self.lost = _squared_error_y(source, decoded), self.factor * bits, 0.0
-        self.smoothed_db = _psnr_y(self.floor, source)
+        self.smoothed_db, self.looked_at = _psnr_y(self.floor, source), self.floor
+
+    def looks_back(self, error: float) -> bool:
+        """Whether to try references of before, which takes as much time each as the one in use."""
+        return error > WORSE * self.looked_at
 
     def best(self, errors: list[float]) -> int:
         """Index of the reference to animate; another one than that in use must be worth its two bytes."""
         costs = [error + (self.factor * 16 if i else 0.0) for i, error in enumerate(errors)]
-        return int(np.argmin(costs))
+        best = int(np.argmin(costs))
+        self.looked_at = min(errors[best], self.looked_at) if len(errors) == 1 else errors[best]
+        return best
 
     def wants_new(self, source: Planes, error: float) -> bool:
         """Whether this frame should be a new reference."""
