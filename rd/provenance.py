@@ -14,14 +14,14 @@ from baselines.conventional import tool_versions
 
 
 def commit() -> str:
-    """Commit of the code, with "+changes" where the working tree differs; the package version outside a checkout."""
+    """Commit of the code, with "+changes" where the working tree differs but in its results, which runs themselves write; the
+    package version outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     try:
         git = ["git", "-C", str(root)]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
-        )
+        status = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return f"hdac {_version('hdac')}"
     return head + ("+changes" if changed.stdout.strip() else "")
