@@ -13,7 +13,8 @@ from rd import provenance
 def test_changed_code_is_said_and_written_results_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=Nobody", "-c", "user.email=nobody@localhost"]
-        return subprocess.run(["git", "-C", tmp_path, *who, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "-C", str(tmp_path), *who, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "rd" / "provenance.py"))
     assert provenance.commit().startswith("hdac ")  # no checkout
