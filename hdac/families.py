@@ -30,11 +30,9 @@ def _hdac_paper(regime: Regime, points: int) -> list[VideoCodec]:
 
 
 def _dac(regime: Regime, points: int) -> list[VideoCodec]:
-    period = intra_period(regime)
-    steps = quantisers(48, 24, points)
-    plain: list[VideoCodec] = [Dac(qp=qp, refresh="never", intra_period=period) for qp in steps]
     # adaptive refresh sends as many intra pictures as it needs: it belongs to the regime that has more than one
-    return plain if regime == "one-intra" else [*plain, *(Dac(qp=qp, refresh="rd") for qp in steps)]
+    refresh = "never" if regime == "one-intra" else "rd"
+    return [Dac(qp=qp, refresh=refresh, intra_period=intra_period(regime)) for qp in quantisers(48, 24, points)]
 
 
 def _missing() -> str | None:
@@ -55,8 +53,9 @@ LAYERED: dict[str, Family] = {
         Family(
             "dac",
             "DAC",
-            "Animation by keypoints from BPG references; in short GOP also with adaptive refresh instead; ICASSP 2021.",
+            "Animation by keypoints from BPG references; in short GOP with adaptive refresh, too; ICASSP 2021.",
             _dac,
+            hull=False,
             missing=_missing,
         ),
         Family(
