@@ -47,6 +47,7 @@ results-layered: $(VENV)/.installed
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hdac-look dac hdac-paper --regime one-intra --points 3 $(LAYERED) \
 		--anchors results/hdac --out results/hdac-variants
 	$(BIN)/rd-plot results/hdac-variants --format svg
+	$(BIN)/rd-dump results/hdac-variants --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc hdac-look dac
 	$(BIN)/rd-report results/hdac-variants
 
 install: $(VENV)/.installed
