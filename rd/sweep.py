@@ -483,7 +483,7 @@ def run_facts(
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "sequence_arguments": list(settings.sequence_arguments),
         "frames": settings.frames,
-        "plugins": list(settings.plugins),
+        "plugins": [os.path.relpath(plugin) if plugin.endswith(".py") else plugin for plugin in settings.plugins],
         "regimes": list(settings.regimes),
         "points": settings.points,
         "max_kbps": settings.max_kbps,
