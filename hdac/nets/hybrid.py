@@ -15,7 +15,7 @@ through: motion is found at 64x64, all else is convolutional.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -302,8 +302,3 @@ def condition(base_qp: Tensor | None, reference_qp: Tensor, perceptual: Tensor) 
     zero = torch.zeros_like(perceptual)
     there, qp = (zero, zero) if base_qp is None else (zero + 1, (base_qp - 42) / 10)
     return torch.stack((there, qp, (reference_qp - 32) / 10, perceptual), dim=1)
-
-
-def with_fusion(settings: NetSettings, fusion: str) -> NetSettings:
-    """The same network with another fusion."""
-    return replace(settings, fusion=fusion)
