@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 I_OFFSETS = (6, 12)
-"""QP steps by which intra pictures may be finer: as in the hull of the x265 anchor but for 0, which costs time and hardly ever
-pays."""
+"""QP steps by which intra pictures may be finer: as in the hull of the x265 anchor but for 0, which takes half as much time
+again and lowers the cost by 0.15 % on average (training clips)."""
 
 TRIAL_SAMPLES = 512 * 512
 """Luma samples of the largest picture whose base layer is coded in several ways to find the best; larger ones would take
