@@ -6,8 +6,8 @@ padded) nor frame count; a decoder that has only bytes needs them. They cost 10 
     size   field
     1      magic 0xE5
     1      standard: 1 H.264, 2 HEVC, 3 VVC, 4 AV1, 5 VP9; every frame a still picture: 16 BPG, 17 VVC still, 18 JPEG,
-           19 WebP, 20 AVIF, 21 learned (`baselines.still_video`); layered: 32 header-stripped HEVC, 33 DAC, 34 H-DAC
-           (`hdac.container`)
+           19 WebP, 20 AVIF, 21 learned (`baselines.still_video`); layered: 32 header-stripped HEVC, 33 DAC, 34 H-DAC,
+           35 face-vid2vid (`hdac.container`)
     1      colour: bits 0-1 matrix (0 BT.601, 1 BT.709, 2 BT.2020), bit 2 full range, bits 3-4 siting (0 left, 1 centre,
            2 top left); the other bits are 0
     1..5   width, height, fps numerator, fps denominator, frame count: ue7 each (7 bits a byte, high bit = more follows)
@@ -36,7 +36,7 @@ MAGIC = 0xE5
 # numbers in the stream; never renumber
 VIDEO_STANDARDS = {"h264": 1, "hevc": 2, "vvc": 3, "av1": 4, "vp9": 5}
 STILL_STANDARDS = {"bpg": 16, "vvc-still": 17, "jpeg": 18, "webp": 19, "avif": 20, "learned": 21}
-LAYERED_STANDARDS = {"hevc-stripped": 32, "dac": 33, "hdac": 34}
+LAYERED_STANDARDS = {"hevc-stripped": 32, "dac": 33, "hdac": 34, "face-vid2vid": 35}
 STANDARDS = {**VIDEO_STANDARDS, **STILL_STANDARDS, **LAYERED_STANDARDS}
 _MATRIX_IDS = {"bt601": 0, "bt709": 1, "bt2020": 2}
 _SITING_IDS = {"left": 0, "center": 1, "topleft": 2}

@@ -3,17 +3,20 @@
     file = header, access unit per frame, a checksum every so many units and at the end
 
     size    header
-    10..13  stream header (`baselines.stream`): magic, system (32 header-stripped HEVC, 33 DAC, 34 H-DAC), colour, size, fps,
-            frame count
+    10..13  stream header (`baselines.stream`): magic, system (32 header-stripped HEVC, 33 DAC, 34 H-DAC, 35 face-vid2vid),
+            colour, size, fps, frame count
     1       version of this format: 1
-    1       bit 0 best look wanted, bit 1 Jacobians sent, bits 2-3 keypoint step (64 << n), bits 4-5 reference codec (0 intra
-            pictures of the base layer, 1 BPG, 2 VVC still, 3 learned), bit 6 keypoints sent, bit 7 a face box follows
+    1       bit 0 best look wanted, bit 1 Jacobians sent (in system 35: motion by the paper's coder), bits 2-3 keypoint step
+            (64 << n), bits 4-5 reference codec (0 intra pictures of the base layer, 1 BPG, 2 VVC still, 3 learned), bit 6
+            keypoints sent, bit 7 a face box follows
     1       base layer: bits 0-1 codec (0 HEVC, 1 VVC), bits 2-3 n - 1, where every n-th frame has a base picture (n is 1 to 3),
-            bit 4 half width and height; the other bits are 0. All 0 in system 33, no VVC in system 32
+            bit 4 half width and height. All 0 in systems 33 and 35, no VVC in system 32. Bit 5: there may be residuals; the
+            other bits are 0
     1       QP of the base layer's P pictures (0 where there is none)
     1       QP of the reference
     1       units between two checksums; 0: no checksum
     4       network weights: the first bytes of the SHA-256 of their file; not in system 32
+    4       weights of the residual's networks, likewise, where there may be residuals
     4..8    face box, where bit 7 of the settings says so: left, top, width, height as ue7, in units of two samples. Inside of
             the picture and 64 samples a side or more; pictures of more than 2 * 256 * 256 samples have one, but not in system
             32. What it is for: `hdac.codecs.face_box`
@@ -97,6 +100,10 @@ class LayeredHeader:
     """Every base_every-th frame has a base picture."""
     base_half: bool = False
     """Base pictures have half the width and height."""
+    paper_coder: bool = False
+    """face-vid2vid: motion by the paper's coder (`hdac.parameters`)."""
+    residual_id: bytes = b""
+    """4 bytes: weights of the networks of residuals (`hdac.codecs.residual`); none where there are no residuals."""
 
     def __post_init__(self) -> None:
         if self.stream.standard not in LAYERED_STANDARDS:
@@ -110,9 +117,15 @@ class LayeredHeader:
             raise InputError(f"base codec {self.base_codec!r} is not one of {', '.join(BASE_CODECS)}")
         if self.base_every not in BASE_STEPS:
             raise InputError(f"base_every={self.base_every} is not one of {BASE_STEPS}")
-        if self.stream.standard == "dac" and self._base_settings():
+        if not self.has_base_layer and self._base_settings():
             settings = f"base_codec={self.base_codec!r}, base_every={self.base_every}, base_half={self.base_half}"
-            raise InputError(f"dac has no base layer, but {settings}")
+            raise InputError(f"{self.stream.standard} has no base layer, but {settings}")
+        if self.paper_coder and (self.stream.standard != "face-vid2vid" or self.jacobians):
+            raise InputError(f"{self.stream.standard} with the coder of face-vid2vid's paper, Jacobians: {self.jacobians}")
+        if self.jacobians and self.stream.standard == "face-vid2vid":
+            raise InputError("face-vid2vid with Jacobians")
+        if len(self.residual_id) not in (0, 4) or self.residual_id and self.stream.standard == "hevc-stripped":
+            raise InputError(f"{self.stream.standard} with a weights id of {len(self.residual_id)} bytes for residuals")
         if self.stream.standard == "hevc-stripped" and self.base_codec != "hevc":
             raise InputError(f"hevc-stripped with a base layer of {self.base_codec}")
         if self.keypoint_step not in KEYPOINT_STEPS:
@@ -150,23 +163,29 @@ class LayeredHeader:
     def _base_settings(self) -> int:
         return BASE_CODECS[self.base_codec] | BASE_STEPS.index(self.base_every) << 2 | self.base_half << 4
 
+    @property
+    def has_base_layer(self) -> bool:
+        return self.stream.standard in ("hevc-stripped", "hdac")
+
     def has_base_picture(self, t: int) -> bool:
         """Whether frame `t` has a picture of the base layer."""
-        return self.stream.standard != "dac" and t % self.base_every == 0
+        return self.has_base_layer and t % self.base_every == 0
 
     def pack(self) -> bytes:
         settings = (
             self.best_look
-            | self.jacobians << 1
+            | (self.jacobians or self.paper_coder) << 1
             | KEYPOINT_STEPS.index(self.keypoint_step) << 2
             | REFERENCE_CODECS[self.reference_codec] << 4
             | self.keypoints_sent << 6
             | (self.face_box is not None) << 7
         )
-        fixed = bytes((VERSION, settings, self._base_settings(), self.base_qp, self.reference_qp, self.checksum_interval))
+        base = self._base_settings() | bool(self.residual_id) << 5
+        fixed = bytes((VERSION, settings, base, self.base_qp, self.reference_qp, self.checksum_interval))
         box = self.face_box
         numbers = () if box is None else (box.x, box.y, box.width, box.height)
-        return self.stream.pack() + fixed + self.weights_id + b"".join(write_ue7(number // 2) for number in numbers)
+        ids = self.weights_id + self.residual_id
+        return self.stream.pack() + fixed + ids + b"".join(write_ue7(number // 2) for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -204,7 +223,7 @@ class Writer:
     def add(self, unit: Unit) -> bytes:
         """The bytes of one access unit and, where one is due, a checksum."""
         has_base = self._layered.has_base_picture(self._n_units)
-        between = not has_base and self._layered.stream.standard != "dac"
+        between = not has_base and self._layered.has_base_layer
         if (unit.base is not None) != has_base:
             raise InputError(f"frame {self._n_units} {'without' if has_base else 'with'} a base picture in such a stream")
         if unit.repeated and (not between or unit.layers) or between and unit.plain:
@@ -301,7 +320,7 @@ class Reader:
             raise UnsupportedVersion(f"version {version} of the container, this code knows {VERSION}")
         references = {number: name for name, number in REFERENCE_CODECS.items()}
         base_codecs = {number: name for name, number in BASE_CODECS.items()}
-        if base >> 5 or base & 3 not in base_codecs or base >> 2 & 3 >= len(BASE_STEPS):
+        if base >> 6 or base & 3 not in base_codecs or base >> 2 & 3 >= len(BASE_STEPS):
             raise BitstreamError(f"unknown settings 0x{base:02x} of the base layer in the header")
         try:
             return LayeredHeader(
@@ -309,12 +328,14 @@ class Reader:
                 base_qp,
                 reference_qp,
                 best_look=bool(settings & 1),
-                jacobians=bool(settings & 2),
+                jacobians=bool(settings & 2) and stream.standard != "face-vid2vid",
+                paper_coder=bool(settings & 2) and stream.standard == "face-vid2vid",
                 keypoint_step=KEYPOINT_STEPS[settings >> 2 & 3],
                 reference_codec=references[settings >> 4 & 3],
                 keypoints_sent=bool(settings & 64),
                 checksum_interval=interval,
                 weights_id=self._read(LayeredHeader._weights_bytes(stream.standard)),
+                residual_id=self._read(4) if base & 32 else b"",
                 base_codec=base_codecs[base & 3],
                 base_every=BASE_STEPS[base >> 2 & 3],
                 base_half=bool(base & 16),
@@ -343,7 +364,7 @@ class Reader:
 
     def _unit(self, mode: int, t: int) -> tuple[Received, int]:
         has_base = self.header.has_base_picture(t)
-        between = not has_base and self.header.stream.standard != "dac"
+        between = not has_base and self.header.has_base_layer
         begin = self._position
         head = self._read_ue7()
         size = head >> 2

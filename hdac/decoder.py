@@ -12,7 +12,7 @@ import numpy as np
 
 from data.clip import Clip
 from data.errors import BitstreamError
-from hdac.codecs import dac, hdac, stripped
+from hdac.codecs import dac, face_vid2vid, hdac, stripped
 from hdac.codecs.base_layer import Planes
 from hdac.container import Reader
 
@@ -20,6 +20,7 @@ SYSTEMS: dict[str, Callable[[Reader, bool], Iterator[Planes]]] = {
     "hevc-stripped": stripped.decode,
     "dac": dac.decode,
     "hdac": hdac.decode,
+    "face-vid2vid": face_vid2vid.decode,
 }
 
 

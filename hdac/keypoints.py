@@ -28,6 +28,7 @@ of order 0, an end-of-frame escape) are measured beside this one in tests/bench/
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,6 +123,41 @@ class KeypointSettings:
         high = np.array(self.limits, np.int32)
         return -high, high
 
+    @property
+    def kinds(self) -> list[list[int]]:
+        """(K, C): positions have statistics of their own, and so have Jacobians."""
+        return [[0, 0, 1, 1, 1, 1][: self.shape[1]]] * self.n_keypoints
+
+    @property
+    def first_row(self) -> list[int]:
+        """(K,): all keypoints move together."""
+        return [0] * self.n_keypoints
+
+
+class TableSettings(Protocol):
+    """What the model of a table of symbols, (K, C), must know."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        """Largest absolute symbol of each of the C components."""
+
+    @property
+    def kinds(self) -> list[list[int]]:
+        """(K, C): numbers, from 0 on, of the statistics that a symbol shares."""
+
+    @property
+    def first_row(self) -> list[int]:
+        """(K,): for every row the first of those in a row with it that move as a whole."""
+
+    def checked(self, symbols: Symbols) -> Symbols:
+        """The same symbols; InputError where they are not what is coded."""
+
+
+SettingsT = TypeVar("SettingsT", bound=TableSettings)
+
 
 def parities(symbols: Symbols) -> bytes:
     """The lowest bit of every symbol: (K C + 7) // 8 bytes. What an encoder sends with a new reference.
@@ -159,10 +195,10 @@ def _scaled(name: str, given: ArrayLike, shape: tuple[int, ...], step: int) -> N
     return values.reshape(shape[0], -1) * step
 
 
-class KeypointEncoder:
-    """Symbols in, the bytes of each frame out; `start` first, and again after each new reference picture."""
+class TableEncoder(Generic[SettingsT]):
+    """Symbols in, the bytes of each frame out."""
 
-    def __init__(self, settings: KeypointSettings) -> None:
+    def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
         self._model = _Model(settings)
         self._coder = RangeEncoder()
@@ -178,11 +214,15 @@ class KeypointEncoder:
         moved = values != model.last
         coder.encode(model.moved_context, moved)
         if moved:
-            for i, value in enumerate(values):
+            for i, value in enumerate(values[: self._announce(len(values))]):
                 self._residual(value - model.predict(i))
                 model.learn(i, value)
         model.end_frame(values)
         return coder.frame_bytes()
+
+    def _announce(self, n_symbols: int) -> int:
+        """Codes how many symbols of a frame that moves follow, where that may differ; returns it."""
+        return n_symbols
 
     def _residual(self, residual: int) -> None:
         model, coder, contexts = self._model, self._coder, self._model.contexts
@@ -209,13 +249,17 @@ class KeypointEncoder:
             coder.encode_uniform(rest & (1 << k - 1) - 1, k - 1)
 
 
-class KeypointDecoder:
-    """The mirror image of KeypointEncoder.
+class KeypointEncoder(TableEncoder[KeypointSettings]):
+    """Of keypoints; `start` first, and again after each new reference picture."""
+
+
+class TableDecoder(Generic[SettingsT]):
+    """The mirror image of TableEncoder.
 
     After a BitstreamError its statistics are not the encoder's any more: it can go on, but what it gives will be wrong.
     """
 
-    def __init__(self, settings: KeypointSettings) -> None:
+    def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
         self._model = _Model(settings)
         self._coder = RangeDecoder()
@@ -233,7 +277,7 @@ class KeypointDecoder:
         coder.feed(frame_bytes)
         values = list(model.last)
         if coder.decode(model.moved_context):
-            for i, limit in enumerate(model.limits):
+            for i, limit in enumerate(model.limits[: self._announced(len(values))]):
                 values[i] = model.predict(i) + self._residual(limit)
                 if abs(values[i]) > limit:
                     raise BitstreamError(f"keypoints: symbol {values[i]} is outside of the quantiser's +-{limit}")
@@ -243,6 +287,10 @@ class KeypointDecoder:
         coder.end_frame()
         model.end_frame(values)
         return np.array(values, np.int32).reshape(self.settings.shape)
+
+    def _announced(self, n_symbols: int) -> int:
+        """Mirror image of `TableEncoder._announce`."""
+        return n_symbols
 
     def _residual(self, limit: int) -> int:
         model, coder, contexts = self._model, self._coder, self._model.contexts
@@ -264,6 +312,10 @@ class KeypointDecoder:
         if k:
             rest = (quotient << 1 | coder.decode(contexts.fine)) << k - 1 | coder.decode_uniform(k - 1)
         return -rest - 1 if negative else rest + 1
+
+
+class KeypointDecoder(TableDecoder[KeypointSettings]):
+    """Of keypoints."""
 
 
 # -- the model that both sides run -------------------------------------------------------------------------------------
@@ -305,18 +357,19 @@ class _Model:
     A frame that moves: for each i, `predict(i)`, code the symbol, `learn(i, symbol)`. Every frame: `end_frame(symbols)`.
     """
 
-    def __init__(self, settings: KeypointSettings) -> None:
+    def __init__(self, settings: TableSettings) -> None:
         k, self._n_components = settings.shape
         self.limits = list(settings.limits) * k
         self._magnitude = [ONE] * len(self.limits)  # of each symbol's residual, expected
-        positions, jacobians = _Kind(), _Kind()
-        self._kinds = [positions, positions, jacobians, jacobians, jacobians, jacobians][: self._n_components]
+        self._kinds = [_Kind() for _ in range(1 + max(max(row) for row in settings.kinds))]
+        self._kind_of = [self._kinds[number] for row in settings.kinds for number in row]
+        self._first_row = settings.first_row
         self._moved = (Context(), Context())  # after a frame without, and with motion
         self.moved_context = self._moved[1]
         self.start([0] * len(self.limits))
 
         # of the symbol that is being coded; set by `predict`
-        self.contexts = positions.classes[0]
+        self.contexts = self._kinds[0].classes[0]
         self.nonzero_context = self.side_context = self.contexts.fine
         self.rounded_up = False
 
@@ -327,15 +380,21 @@ class _Model:
         self._begin_frame()
 
     def _begin_frame(self) -> None:
-        self._sum_now = [0] * self._n_components  # displacements of this frame's keypoints so far
-        self._sum_before = [0] * self._n_components  # their last ones
+        self._begin_group()
         for kind in self._kinds:
             kind.activity = kind.n_coded = 0
 
+    def _begin_group(self) -> None:
+        self._sum_now = [0] * self._n_components  # displacements of this frame's keypoints so far
+        self._sum_before = [0] * self._n_components  # their last ones
+
     def predict(self, i: int) -> int:
         """Prediction of symbol i; also sets the contexts of its residual."""
-        n, component = divmod(i, self._n_components)
-        kind = self._kinds[component]
+        row, component = divmod(i, self._n_components)
+        n = row - self._first_row[row]
+        if n == component == 0:
+            self._begin_group()
+        kind = self._kind_of[i]
         a, b, c, d = self._step1[i], self._step2[i], 0, 0
         if n:
             c, d = self._sum_now[component] // n, self._sum_before[component] // n

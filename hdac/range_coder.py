@@ -32,6 +32,8 @@ both: 2**32 <= range <= 2**40 between two symbols, so that the rounding of `rang
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from data.errors import BitstreamError
 
 PROBABILITY_BITS = 16
@@ -59,9 +61,10 @@ class Context:
 
     __slots__ = ("_fast", "_slow", "_seen")
 
-    def __init__(self) -> None:
-        self._fast = self._slow = _ONE // 2
-        self._seen = 0
+    def __init__(self, zero_probability: float = 0.5, weight: int = 0) -> None:
+        """A first estimate of the probability, worth as much as `weight` seen bits."""
+        self._fast = self._slow = min(max(round(_ONE * zero_probability), 1), _ONE - 1)
+        self._seen = weight
 
     @property
     def zero_probability(self) -> int:
@@ -109,6 +112,15 @@ class RangeEncoder:
             raise ValueError(f"{value} does not fit {n_bits} bits, of which there may be {PROBABILITY_BITS}")
         self._range >>= n_bits
         self._low += self._range * value
+        self._widen()
+
+    def encode_share(self, low: int, size: int) -> None:
+        """Codes a symbol of fixed probability size / 65536; low: the sum of the sizes of those before it."""
+        if not 0 <= low < low + size <= _ONE:
+            raise ValueError(f"[{low}, {low + size}) is no part of [0, {_ONE})")
+        part = self._range >> PROBABILITY_BITS
+        self._low += part * low
+        self._range = part * size
         self._widen()
 
     def _widen(self) -> None:
@@ -168,6 +180,18 @@ class RangeDecoder:
         self._range = part
         self._widen()
         return value
+
+    def decode_share(self, bounds: list[int]) -> int:
+        """A symbol of fixed probability: its number, in bounds of 0, the sums of the sizes up to each symbol, 65536."""
+        part = self._range >> PROBABILITY_BITS
+        value = self._offset // part
+        if value >> PROBABILITY_BITS:
+            raise BitstreamError("range coder: the bytes name no symbol of a table")
+        symbol = bisect_right(bounds, value) - 1
+        self._offset -= part * bounds[symbol]
+        self._range = part * (bounds[symbol + 1] - bounds[symbol])
+        self._widen()
+        return symbol
 
     def _widen(self) -> None:
         while self._range < _LEAST_RANGE:

@@ -63,6 +63,56 @@ class Unrounded:
         return self.rounded(self.base + (self.picture - self.base) * (strength / FULL))
 
 
+class Stage:
+    """What comes before and after a network that moves a reference: what it sees of planes, and where what it gives belongs.
+
+    box: what the network sees of every picture (`hdac.codecs.face_box`); None: all. Pictures come and go whole.
+    """
+
+    def __init__(self, multiple: int, box: Box | None) -> None:
+        self.multiple = multiple
+        self.box = box
+
+    def seen(self, planes: Planes) -> Planes:
+        """What the network sees of a picture."""
+        return planes if self.box is None else face_box.shrink(face_box.cut(planes, self.box), face_box.network_size(self.box))
+
+    def packed(self, planes: Planes) -> Tensor:
+        """(1, 6, H/2, W/2), padded to what the network takes by repeating the last row and column."""
+        height, width = (-(-n // self.multiple) * self.multiple for n in planes[0].shape)
+        y = _padded(planes[0], height, width)
+        u, v = (_padded(plane, height // 2, width // 2) for plane in planes[1:])
+        flat = np.concatenate((y.ravel(), u.ravel(), v.ravel()))
+        return pack(torch.from_numpy(flat)[None], height, width).contiguous(memory_format=torch.channels_last)
+
+    def placed(self, out: hybrid.Output, base: Tensor | None, changed: Planes, outside: Planes, size: Size) -> Unrounded:
+        """What a network gave, where it belongs.
+
+        base:    the base layer that was corrected, packed; None: the reference was.
+        changed: that picture, whole. outside: what lies around the face box.
+        """
+        if self.box is None:
+            return Unrounded(out.picture, base, lambda picture: _planes(picture, size))
+        box = self.box
+        inside = face_box.cut(changed, box)
+        seen_width, seen_height = face_box.network_size(box)
+        if (seen_height, seen_width) == inside[0].shape:
+            return Unrounded(
+                out.picture, base, lambda picture: face_box.compose(outside, _planes(picture, (seen_height, seen_width)), box)
+            )
+        levels: face_box.Levels = inside
+        if base is None:  # what is changed is the reference, warped: at its full size
+            height, width = inside[0].shape
+            levels = _levels(warp_packed(self.packed(inside), out.motion.deformation), height, width)
+        start = out.warped if base is None else base
+
+        def enlarged(picture: Tensor) -> Planes:
+            changes = _levels(picture - start, seen_height, seen_width)
+            return face_box.compose(outside, face_box.add_enlarged(levels, changes), box)
+
+        return Unrounded(out.picture, base, enlarged)
+
+
 class Animator:
     """Shows target pictures from a reference, keypoints and, in H-DAC, the decoded base layer.
 
@@ -73,20 +123,20 @@ class Animator:
     """
 
     def __init__(
-        self, network: Network, base_qp: int | None, reference_qp: int, best_look: bool, box: Box | None = None
+        self, network: Network[HybridNet], base_qp: int | None, reference_qp: int, best_look: bool, box: Box | None = None
     ) -> None:
-        self.box = box
         qp = None if base_qp is None else torch.tensor([float(base_qp)])
         of_reference, look = torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)])
         self.condition, self._without_base = condition(qp, of_reference, look), condition(None, of_reference, look)
         self.net = folded(network.net, self.condition)
+        self.stage = Stage(self.net.settings.multiple, box)
         self._network = network.net
         self.reference: Reference | None = None
 
     @torch.inference_mode()
     def refer_to(self, planes: Planes) -> Points:
         """Takes a new reference picture; returns its keypoints."""
-        self.reference = Reference(planes, self.net.reference(self._packed(self._seen(planes))))
+        self.reference = Reference(planes, self.net.reference(self.stage.packed(self.stage.seen(planes))))
         return _points(self.reference.seen.keypoints)
 
     def rest_at(self, points: Points) -> None:
@@ -98,7 +148,7 @@ class Animator:
     @torch.inference_mode()
     def keypoints(self, planes: Planes) -> Points:
         """Keypoints of a picture."""
-        return _points(self.net.detect(self._packed(self._seen(planes))))
+        return _points(self.net.detect(self.stage.packed(self.stage.seen(planes))))
 
     def task(
         self,
@@ -137,7 +187,7 @@ class Animator:
     def _unrounded(
         self, reference: Reference, base: Planes | None, keypoints: Points | None, size: Size, around: Planes | None
     ) -> Unrounded:
-        packed = None if base is None else self._packed(self._seen(base))
+        packed = None if base is None else self.stage.packed(self.stage.seen(base))
         if keypoints is not None:
             target = _keypoints(keypoints)
         else:
@@ -150,45 +200,13 @@ class Animator:
             out = self._animation(reference.seen, target, None, self._without_base)
         else:
             out = self.net(reference.seen, target, packed, self.condition, flow=flow)
-        if self.box is None:
-            return Unrounded(out.picture, packed, lambda picture: _planes(picture, size))
-        box, changed = self.box, reference.planes if base is None else base
-        outside = changed if around is None else around
-        inside = face_box.cut(changed, box)
-        seen_width, seen_height = face_box.network_size(box)
-        if (seen_height, seen_width) == inside[0].shape:
-            return Unrounded(
-                out.picture, packed, lambda picture: face_box.compose(outside, _planes(picture, (seen_height, seen_width)), box)
-            )
-        levels: face_box.Levels = inside
-        if packed is None:  # what is changed is the reference, warped: at its full size
-            height, width = inside[0].shape
-            levels = _levels(warp_packed(self._packed(inside), out.motion.deformation), height, width)
-        start = out.warped if packed is None else packed
-
-        def enlarged(picture: Tensor) -> Planes:
-            changes = _levels(picture - start, seen_height, seen_width)
-            return face_box.compose(outside, face_box.add_enlarged(levels, changes), box)
-
-        return Unrounded(out.picture, packed, enlarged)
-
-    def _seen(self, planes: Planes) -> Planes:
-        """What the network sees of a picture."""
-        return planes if self.box is None else face_box.shrink(face_box.cut(planes, self.box), face_box.network_size(self.box))
+        changed = reference.planes if base is None else base
+        return self.stage.placed(out, packed, changed, changed if around is None else around, size)
 
     @functools.cached_property
     def _animation(self) -> HybridNet:
         """The network for pictures without a base layer."""
         return self.net if torch.equal(self.condition, self._without_base) else folded(self._network, self._without_base)
-
-    def _packed(self, planes: Planes) -> Tensor:
-        """(1, 6, H/2, W/2), padded to what the network takes by repeating the last row and column."""
-        multiple = self.net.settings.multiple
-        height, width = (-(-n // multiple) * multiple for n in planes[0].shape)
-        y = _padded(planes[0], height, width)
-        u, v = (_padded(plane, height // 2, width // 2) for plane in planes[1:])
-        flat = np.concatenate((y.ravel(), u.ravel(), v.ravel()))
-        return pack(torch.from_numpy(flat)[None], height, width).contiguous(memory_format=torch.channels_last)
 
 
 def _points(keypoints: Keypoints) -> Points:

@@ -4,14 +4,8 @@
     every other frame ------> keypoints, range coded ---> reference, animated
     where that is not enough: a new reference, or a return to one of those sent before
 
-Open loop: nothing but references and keypoints is sent, so a frame never depends on a network's output. When to refresh:
-
-    rd     ours: as soon as what the old reference has lost, summed up since it was sent, exceeds what a new one costs
-           (a ski rental: at most twice the cost of an encoder that knew the future), distortion against true bits by the
-           Lagrangian factor of HEVC's reference software for the reference's QP
-    psnr   the paper's: where the smoothed PSNR-Y of the animation falls below a threshold; ours: at a scene cut, which one
-           frame far below it is, without the frame that smoothing would wait for
-    never  a scene cut, too, is animated from what there is
+Open loop: nothing but references and keypoints is sent, so a frame never depends on a network's output (but where residuals are
+sent, see `hdac.codecs.residual`). When to refresh says `hdac.codecs.refresh`.
 
 Of large pictures a box around the face is animated, and all else is the reference's (`hdac.codecs.face_box`). What the rules
 compare are whole pictures: a background that has changed is a reason for a new reference.
@@ -24,17 +18,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from baselines.stream import StreamHeader
 from data.clip import Clip
-from data.errors import BitstreamError, InputError
+from data.errors import BitstreamError
 from hdac import weights
 from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight, same
-from hdac.codecs.layered import LayeredCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier
+from hdac.codecs.layered import (
+    LayeredCodec,
+    check_size,
+    checked_units,
+    keypoint_settings,
+    lagrange_multiplier,
+    squared_error,
+)
+from hdac.codecs.refresh import Refresh, ResidualRule, check_rule, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, Points, parities, settle
 
@@ -51,15 +51,6 @@ _NEW = 0
 """First byte of a reference layer: 0 and a picture; or n and nothing more: the reference that was in use n before the
 present one. Both sides keep the last MAX_REFERENCES in order of use."""
 
-REFRESH = ("rd", "psnr", "never")
-
-CUT_DB = 10.0
-"""Chosen: a frame whose PSNR-Y is that far below the threshold is no animation of the reference, but another scene."""
-
-
-WORSE = 1.1
-"""Chosen: references of before are tried where the error is so much larger than when they were tried last, or since."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Dac(LayeredCodec):
@@ -70,20 +61,22 @@ class Dac(LayeredCodec):
     reference_codec: str = "bpg"
     """Of the references: "bpg", "vvc" or "learned" (`hdac.codecs.reference`)."""
     refresh: str = "rd"
-    """When a new reference is sent: one of REFRESH."""
+    """When a new reference is sent: one of `hdac.codecs.refresh.RULES`."""
     threshold_db: float = 33.0
     """Of "psnr"; the authors' driver has 33."""
     intra_period: int = 0
     """Frames from one new reference to the next, besides `refresh`; 0: none."""
+    residual: bool = False
+    """Whether residuals are sent where they pay (`hdac.codecs.residual`): the enhanced frame is the reference from then on."""
     best_look: bool = False
     keypoint_step: int = 128
     network: str = "lite"
+    residual_network: str = "residual"
 
     name: ClassVar[str] = "dac"
 
     def __post_init__(self) -> None:
-        if self.refresh not in REFRESH:
-            raise InputError(f"refresh {self.refresh!r} is not one of {', '.join(REFRESH)}")
+        check_rule(self.refresh)
         reference_picture.check(self.reference_codec, self.qp)
 
     @property
@@ -94,12 +87,13 @@ class Dac(LayeredCodec):
     def label(self) -> str:
         rule = f"refresh < {self.threshold_db:g} dB" if self.refresh == "psnr" else f"refresh {self.refresh}"
         codec = "" if self.reference_codec == "bpg" else f" {self.reference_codec.upper()}"
-        return f"DAC{codec} QP {self.qp} {rule}{' look' if self.best_look else ''}"
+        return f"DAC{codec} QP {self.qp} {rule}{' look' if self.best_look else ''}{' residual' if self.residual else ''}"
 
     @property
     def version(self) -> str:
         coder = reference_picture.version(self.reference_codec, self.qp)
-        return f"{CODE_VERSION} {weights.weights_id(weights.find(self.network)).hex()} {coder}"
+        networks = [self.network, self.residual_network][: 1 + self.residual]
+        return " ".join((str(CODE_VERSION), *(weights.weights_id(weights.find(name)).hex() for name in networks), coder))
 
     def command(self, clip: Clip) -> str:
         return repr(self)
@@ -111,8 +105,12 @@ class Dac(LayeredCodec):
         check_size(clip.width, clip.height)
         from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
         from hdac.codecs.animator import Animator
+        from hdac.codecs.residual import MAX_CHAIN, ResidualCoder
+        from hdac.nets.hybrid import HybridNet
+        from hdac.nets.residual import ResidualNet
 
-        network = networks.by_name(self.network)
+        network = networks.by_name(self.network, HybridNet)
+        residuals = networks.by_name(self.residual_network, ResidualNet) if self.residual else None
         header = LayeredHeader(
             StreamHeader.of(clip, self.name),
             reference_qp=self.qp,
@@ -123,6 +121,7 @@ class Dac(LayeredCodec):
             jacobians=network.net.settings.detector.jacobians,
             checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
+            residual_id=residuals.weights_id if residuals else b"",
             face_box=face_box.find(clip),
         )
         animator = Animator(network, None, self.qp, self.best_look, header.face_box)
@@ -130,42 +129,62 @@ class Dac(LayeredCodec):
         buffer = _Buffer()
         writer = Writer(header)
         parts, size = [writer.header], (clip.height, clip.width)
-        rule = _Rule(self)
+        rule, residual_rule = Refresh(self.refresh, self.qp, self.threshold_db), ResidualRule(self.qp)
+        enhancer, chain = ResidualCoder(residuals, size) if residuals else None, 0
         for t in range(clip.n_frames):
             source = clip.y[t], clip.u[t], clip.v[t]
             layer: bytes | None = None
             if t > 0 and not (self.intra_period and t % self.intra_period == 0):
                 symbols = motion.settings.quantise(*animator.keypoints(source))
                 keypoints = motion.settings.dequantise(symbols)
+                candidates: list[Planes] = []
                 errors = [0.0]
-                if self.refresh != "never" or len(buffer.references) > 1:  # else there is nothing to decide
-                    errors = _errors(animator, buffer.references[:1], keypoints, source)
+                if self.refresh != "never" or len(buffer.references) > 1 or enhancer:  # else there is nothing to decide
+                    candidates = _pictures(animator, buffer.references[:1], keypoints, size)
+                    errors = [squared_error_y(source, candidates[0])]
                     if rule.looks_back(errors[0]):
-                        errors += _errors(animator, buffer.references[1:], keypoints, source)
+                        candidates += _pictures(animator, buffer.references[1:], keypoints, size)
+                        errors = [squared_error_y(source, shown) for shown in candidates]
                 best = rule.best(errors)
                 if not rule.wants_new(source, errors[best]):
                     if best > 0:
                         buffer.return_to(best)
                         layer = bytes((best,))
-                    parts.append(writer.add(Unit(keypoints=motion.encode(symbols), reference=layer)))
+                    extra = None
+                    if enhancer and residual_rule.lacks(error := squared_error(source, candidates[best])) and chain < MAX_CHAIN:
+                        _, extra, enhanced, left = enhancer.find(source, candidates[best], lagrange_multiplier(self.qp))
+                        if residual_rule.worth(error, left, 8 * len(extra)):
+                            animator.refer_to(enhanced)
+                            animator.rest_at(keypoints)
+                            buffer.add(_present(animator))
+                            rule.refreshed(source, enhanced, 8 * len(extra))
+                            chain += 1
+                        else:
+                            extra = None
+                    parts.append(writer.add(Unit(keypoints=motion.encode(symbols), reference=layer, residual=extra)))
                     continue
             picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
             decoded = reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
             symbols = motion.settings.quantise(*animator.refer_to(decoded))
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols))
-            assert animator.reference is not None
-            buffer.add(animator.reference)
+            buffer.add(_present(animator))
             rule.refreshed(source, decoded, 8 * len(picture))
+            residual_rule.renewed(squared_error(source, decoded))
+            chain = 0
             parts.append(writer.add(Unit(keypoints=parities(symbols), reference=bytes((_NEW,)) + picture)))
         return b"".join(parts) + writer.finish()
 
 
-def _errors(animator: Animator, references: list[Reference], keypoints: Points, source: Planes) -> list[float]:
-    """Squared errors of luma where these references are animated."""
-    height, width = source[0].shape
-    tasks = [animator.task(None, keypoints, (height, width), reference=one) for one in references]
-    return [_squared_error_y(source, shown) for shown in in_flight(tasks, min(at_once(), max(1, len(tasks))))]
+def _pictures(animator: Animator, references: list[Reference], keypoints: Points, size: tuple[int, int]) -> list[Planes]:
+    """What each of these references gives, animated."""
+    tasks = [animator.task(None, keypoints, size, reference=one) for one in references]
+    return list(in_flight(tasks, min(at_once(), max(1, len(tasks)))))
+
+
+def _present(animator: Animator) -> Reference:
+    assert animator.reference is not None
+    return animator.reference
 
 
 class _Buffer:
@@ -185,51 +204,6 @@ class _Buffer:
         return self.references[0]
 
 
-class _Rule:
-    """When to send a new reference."""
-
-    def __init__(self, codec: Dac) -> None:
-        self.codec = codec
-        self.factor = lagrange_multiplier(codec.qp)
-        self.price = self.floor = self.lost = self.smoothed_db = self.looked_at = 0.0
-
-    def refreshed(self, source: Planes, decoded: Planes, bits: int) -> None:
-        """A new reference was sent: what it cost, and the error that it leaves in its own frame."""
-        self.floor, self.price, self.lost = _squared_error_y(source, decoded), self.factor * bits, 0.0
-        self.smoothed_db, self.looked_at = _psnr_y(self.floor, source), self.floor
-
-    def looks_back(self, error: float) -> bool:
-        """Whether to try references of before, which takes as much time each as the one in use."""
-        return error > WORSE * self.looked_at
-
-    def best(self, errors: list[float]) -> int:
-        """Index of the reference to animate; another one than that in use must be worth its two bytes."""
-        costs = [error + (self.factor * 16 if i else 0.0) for i, error in enumerate(errors)]
-        best = int(np.argmin(costs))
-        self.looked_at = min(errors[best], self.looked_at) if len(errors) == 1 else errors[best]
-        return best
-
-    def wants_new(self, source: Planes, error: float) -> bool:
-        """Whether this frame should be a new reference."""
-        if self.codec.refresh == "rd":
-            self.lost += max(0.0, error - self.floor)
-            return self.lost > self.price
-        if self.codec.refresh == "psnr":
-            now_db = _psnr_y(error, source)
-            self.smoothed_db = (self.smoothed_db + now_db) / 2
-            return self.smoothed_db < self.codec.threshold_db or now_db < self.codec.threshold_db - CUT_DB
-        return False
-
-
-def _squared_error_y(source: Planes, shown: Planes) -> float:
-    """Sum over luma."""
-    return float(((source[0].astype(np.float32) - shown[0]) ** 2).sum())
-
-
-def _psnr_y(squared_error: float, source: Planes) -> float:
-    return float(10 * np.log10(255.0**2 * source[0].size / max(squared_error, 1.0)))
-
-
 # -- decoder ---------------------------------------------------------------------------------------------------------
 
 
@@ -245,15 +219,19 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
     """Per frame what gives the picture shown."""
     from hdac import network as networks
     from hdac.codecs.animator import Animator
+    from hdac.codecs.residual import ResidualCoder
+    from hdac.nets.hybrid import HybridNet
+    from hdac.nets.residual import ResidualNet
 
     header = reader.header
     if header.reference_codec == "base":
         raise BitstreamError("DAC has references of its own, the header says those of a base layer")
-    network = networks.by_id(header.weights_id)
+    network = networks.by_id(header.weights_id, HybridNet)
     animator = Animator(network, None, header.reference_qp, header.best_look, header.face_box)
     motion = KeypointDecoder(keypoint_settings(network.net.settings.detector, header))
     buffer = _Buffer()
     size = header.stream.height, header.stream.width
+    enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size) if header.residual_id else None
     for unit in checked_units(reader):
         if unit.keypoints is None:
             raise BitstreamError("a frame without keypoints")
@@ -263,8 +241,9 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             symbols = settle(motion.settings, animator.refer_to(shown), unit.keypoints)
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols))
-            assert animator.reference is not None
-            buffer.add(animator.reference)
+            buffer.add(_present(animator))
+            if unit.residual is not None:
+                raise BitstreamError("a new reference with a residual beside it")
             yield partial(same, shown)
             continue
         if unit.reference is not None:
@@ -275,4 +254,13 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             raise BitstreamError("a frame in front of the first reference")
         animator.reference = buffer.references[0]
         keypoints = motion.settings.dequantise(motion.decode(unit.keypoints))
-        yield animator.task(None, keypoints, size)
+        task = animator.task(None, keypoints, size)
+        if unit.residual is None:
+            yield task
+            continue
+        assert enhancer is not None  # `checked_units` knows
+        enhanced = enhancer.enhance(task(), enhancer.unpack(unit.residual))
+        animator.refer_to(enhanced)
+        animator.rest_at(keypoints)
+        buffer.add(_present(animator))
+        yield partial(same, enhanced)

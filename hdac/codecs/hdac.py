@@ -20,7 +20,7 @@ than to repeat the picture shown last or the base layer's.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -40,6 +40,7 @@ from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import BasePicture, Planes
 from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier, squared_error
+from hdac.codecs.refresh import ResidualRule
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
 
@@ -76,7 +77,11 @@ class Hdac(BaseLayerCodec):
     send_keypoints: bool = False
     """Send keypoints of the source; else the decoder detects them on the base layer."""
     keypoint_step: int = 128
+    residual: bool = False
+    """Whether residuals of the pictures shown are sent where they pay (`hdac.codecs.residual`): the enhanced frame is the
+    reference of the animation from then on."""
     network: str = "lite"
+    residual_network: str = "residual"
 
     name: ClassVar[str] = "hdac"
 
@@ -143,11 +148,14 @@ class Hdac(BaseLayerCodec):
         parts = ["VVC"] * (self.base_codec == "vvc") + [*chosen, f"QP {self.qp}{self.base_label}"]
         reference = [] if self.reference_qp is None else [f"{self.reference_codec.upper()} {self.reference_qp}"]
         extras = (*["look"] * self.best_look, *["kp"] * self.send_keypoints, *["always"] * self.always_fused)
+        extras += ("residual",) * self.residual
         return " ".join(("H-DAC", *parts, *reference, *extras))
 
     @property
     def version(self) -> str:
         parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex(), self.base_encoder.version]
+        if self.residual:
+            parts.append(weights.weights_id(weights.find(self.residual_network)).hex())
         if self.reference_qp is not None:
             parts.append(reference_picture.version(self.reference_codec, self.reference_qp))
         return " ".join(parts)
@@ -162,8 +170,12 @@ class Hdac(BaseLayerCodec):
         check_size(clip.width, clip.height)
         from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
         from hdac.codecs.animator import Animator
+        from hdac.codecs.residual import MAX_CHAIN, ResidualCoder
+        from hdac.nets.hybrid import HybridNet
+        from hdac.nets.residual import ResidualNet
 
-        network = networks.by_name(self.network)
+        network = networks.by_name(self.network, HybridNet)
+        residuals = networks.by_name(self.residual_network, ResidualNet) if self.residual else None
         settled, pictures = self.settled(clip)
         assert settled.i_offset is not None
         header = LayeredHeader(
@@ -177,6 +189,7 @@ class Hdac(BaseLayerCodec):
             jacobians=self.send_keypoints and network.net.settings.detector.jacobians,
             checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
+            residual_id=residuals.weights_id if residuals else b"",
             face_box=face_box.find(clip),
             base_codec=self.base_codec,
             base_every=self.base_every,
@@ -186,7 +199,9 @@ class Hdac(BaseLayerCodec):
         motion = KeypointEncoder(keypoint_settings(network.net.settings.detector, header)) if self.send_keypoints else None
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
         parts, size = [writer.header], (clip.height, clip.width)
-        corrections: Iterator[Unrounded] = iter(())  # of the pictures up to the next intra picture
+        residual_rule = ResidualRule(self.qp)
+        enhancer, chain = ResidualCoder(residuals, size) if residuals else None, 0
+        corrections = _corrections(animator, [], size)  # of the pictures up to the next intra picture
         for i, picture in enumerate(pictures):
             t = i * self.base_every
             source, decoded, sent = _planes(clip, t), picture.planes, None
@@ -196,12 +211,15 @@ class Hdac(BaseLayerCodec):
                     sent = reference_picture.encode(source, clip.colour, self.reference_qp, self.reference_codec)
                     shown = reference_picture.decode(sent, clip.height, clip.width, self.reference_codec, clip.colour)
                 at_rest = animator.refer_to(shown)
+                residual_rule.renewed(squared_error(source, shown))
+                chain = 0
                 if motion:
                     symbols = motion.settings.quantise(*at_rest)
                     motion.start(symbols)
                     animator.rest_at(motion.settings.dequantise(symbols))
                 else:
                     followers = itertools.takewhile(lambda one: not one.intra, pictures[i + 1 :])
+                    corrections.close()
                     corrections = _corrections(animator, [*([picture] if sent is None else []), *followers], size)
             keypoints = layer = None
             if motion:
@@ -224,7 +242,22 @@ class Hdac(BaseLayerCodec):
                     inside = {n: face_box.cut(planes, header.face_box) for n, planes in by_strength.items()}
                     strength = choice(face_box.cut(source, header.face_box), inside)
                 shown = by_strength[strength]
-            parts.append(writer.add(Unit(picture.payload, picture.plain, layer, sent, strength=strength)))
+            extra = None
+            error = squared_error(source, shown) if enhancer and not picture.intra else 0.0
+            if enhancer and not picture.intra and residual_rule.lacks(error) and chain < MAX_CHAIN:
+                _, extra, enhanced, left = enhancer.find(source, shown, lagrange_multiplier(self.qp))
+                if not residual_rule.worth(error, left, 8 * len(extra)):
+                    extra = None
+                else:
+                    shown, chain = enhanced, chain + 1
+                    animator.refer_to(enhanced)
+                    if keypoints is not None:
+                        animator.rest_at(keypoints)
+                    else:
+                        followers = itertools.takewhile(lambda one: not one.intra, pictures[i + 1 :])
+                        corrections.close()
+                        corrections = _corrections(animator, followers, size)
+            parts.append(writer.add(Unit(picture.payload, picture.plain, layer, sent, extra, strength)))
             for between in range(t + 1, min(t + self.base_every, clip.n_frames)):
                 source, candidates = _planes(clip, between), [shown]
                 if motion:
@@ -253,9 +286,11 @@ class Hdac(BaseLayerCodec):
         return best if _best_look(face_box.cut(source, box), looks) else base
 
 
-def _corrections(animator: Animator, pictures: Iterable[BasePicture], size: tuple[int, int]) -> Iterator[Unrounded]:
+def _corrections(
+    animator: Animator, pictures: Iterable[BasePicture], size: tuple[int, int]
+) -> Generator[Unrounded, None, None]:
     """What the networks make of base pictures, from the reference that the animator has now."""
-    reference = animator.reference
+    reference = animator.reference  # that of now, whatever the animator refers to when a picture's turn comes
     return in_flight((animator.unrounded(one.planes, None, size, reference=reference) for one in pictures), at_once())
 
 
@@ -321,13 +356,17 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
     """Per frame what gives the picture shown; None: the last one once more."""
     from hdac import network as networks
     from hdac.codecs.animator import Animator
+    from hdac.codecs.residual import ResidualCoder
+    from hdac.nets.hybrid import HybridNet
+    from hdac.nets.residual import ResidualNet
 
     header = reader.header
-    network = networks.by_id(header.weights_id)
+    network = networks.by_id(header.weights_id, HybridNet)
     animator = Animator(network, header.base_qp, header.reference_qp, header.best_look, header.face_box)
     settings = keypoint_settings(network.net.settings.detector, header)
     motion = KeypointDecoder(settings) if header.keypoints_sent else None
     size = header.stream.height, header.stream.width
+    enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size) if header.residual_id else None
     for picture in base_layer.decode(checked_units(reader), header):
         if not picture.new:
             if motion and picture.unit.keypoints is not None:
@@ -357,7 +396,17 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
             else:
                 symbols = motion.decode(picture.unit.keypoints)
             keypoints = settings.dequantise(symbols)
-        if picture.unit.strength:
+        if picture.unit.residual is not None:
+            if picture.intra or enhancer is None:  # the second `checked_units` knows
+                raise BitstreamError("an intra picture with a residual beside it")
+            if picture.unit.strength:
+                unfused = animator.task(picture.planes, keypoints, size, strength=picture.unit.strength)()
+            enhanced = enhancer.enhance(unfused, enhancer.unpack(picture.unit.residual))
+            animator.refer_to(enhanced)
+            if keypoints is not None:
+                animator.rest_at(keypoints)
+            yield partial(same, enhanced)
+        elif picture.unit.strength:
             yield animator.task(picture.planes, keypoints, size, strength=picture.unit.strength)
         else:
             yield partial(same, unfused)

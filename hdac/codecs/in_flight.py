@@ -6,7 +6,7 @@ One picture on two cores is slower than two pictures on a core each, which have 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -28,7 +28,7 @@ def same(result: T) -> T:
     return result
 
 
-def in_flight(tasks: Iterable[Callable[[], T]], workers: int) -> Iterator[T]:
+def in_flight(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:
     """The results of tasks, in order.
 
     workers: how many of them run at once, each with one thread of PyTorch's. No more than that are taken from `tasks` before

@@ -81,11 +81,11 @@ def checked_units(reader: Reader) -> Iterator[Unit]:
         unexpected = {
             "a reference": unit.reference is not None and header.reference_codec == "base",
             "keypoints": unit.keypoints is not None and not header.keypoints_sent,
-            "a residual": unit.residual is not None,
+            "a residual": unit.residual is not None and not header.residual_id,
             "a fused picture": unit.strength > 0 and header.stream.standard != "hdac",
         }
-        if not unit.repeated and unit.base is None and unit.keypoints is None:
-            raise BitstreamError(f"frame {t} has neither a base picture nor keypoints")
+        if not unit.repeated and unit.base is None and unit.keypoints is None and unit.reference is None:
+            raise BitstreamError(f"frame {t} has neither a base picture nor keypoints nor a reference")
         if header.has_base_picture(0) and unit.base is None and unit.reference is not None:
             raise BitstreamError(f"frame {t} has a reference without a base picture")
         for name, there in unexpected.items():

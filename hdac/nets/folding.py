@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hdac.nets.hybrid import HybridNet
 from hdac.nets.layers import Beside, ResBlock, UpBlock
+
+NetT = TypeVar("NetT", bound=nn.Module)
 
 
 @torch.no_grad()
-def folded(net: HybridNet, condition: Tensor) -> HybridNet:
+def folded(net: NetT, condition: Tensor) -> NetT:
     """A copy of a network in evaluation mode that serves this condition, (1, 4), alone, and computes the same but for
     rounding."""
     net = copy.deepcopy(net)
@@ -99,7 +100,7 @@ FOLDED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 def _fold_norms(chain: nn.Sequential) -> None:
     for i in range(len(chain) - 1):
         convolution, norm = chain[i], chain[i + 1]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(convolution, (nn.Conv2d, nn.Conv3d)) and isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
             chain[i], chain[i + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
 
 

@@ -148,7 +148,7 @@ class Window(NamedTuple):
         return feature[..., rows, columns]
 
 
-class _Encoder(nn.Module):
+class Encoder(nn.Module):
     """E_A and E_B: first block and down blocks; features of every size, largest first."""
 
     def __init__(self, n_in: int, settings: NetSettings) -> None:
@@ -166,7 +166,7 @@ class _Encoder(nn.Module):
         return features
 
 
-class _Level(nn.Module):
+class Level(nn.Module):
     """One size of the decoder: up, the features of that size, residual blocks."""
 
     def __init__(self, settings: NetSettings, level: int) -> None:
@@ -197,12 +197,12 @@ class HybridNet(nn.Module):
         self.reduce = AntiAlias(n_in, factor=2 if settings.colour == "packed" else 4)
         self.detector = KeypointDetector(settings.detector, n_in)
         self.motion = DenseMotion(settings.motion, settings.detector.n_keypoints, n_in)
-        self.encode_reference = _Encoder(n_in, settings)
+        self.encode_reference = Encoder(n_in, settings)
         # the correction network sees the warped reference picture beside the base layer: details of full size to copy from
-        self.encode_base = _Encoder(2 * n_in if settings.skips else n_in, settings)
+        self.encode_base = Encoder(2 * n_in if settings.skips else n_in, settings)
         n_condition = CONDITION if settings.conditioned else 0
         self.fuse = FUSIONS[settings.fusion](settings.widths[-1], settings.n_blocks, n_condition, settings.normalise)
-        self.levels = nn.ModuleList(_Level(settings, level) for level in reversed(range(len(settings.widths) - 1)))
+        self.levels = nn.ModuleList(Level(settings, level) for level in reversed(range(len(settings.widths) - 1)))
         self.gated = settings.fusion == "gated"
         self.last = conv(settings.widths[0], n_in + self.gated, settings.kernel)
         if self.gated:

@@ -7,7 +7,7 @@ All convolutions keep the size; "down" halves and "up" doubles it. Tensors are f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,11 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 def channels_last(module: ModuleT) -> ModuleT:
     """The module with its weights in the memory order in which convolutions on a CPU are fastest."""
-    moved: Any = module  # torch's stubs do not know this call in every release
-    out: ModuleT = moved.to(memory_format=torch.channels_last)
-    return out
+    for parameter in module.parameters():
+        if parameter.dim() in (4, 5):
+            order = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
+            parameter.data = parameter.data.contiguous(memory_format=order)
+    return module
 
 
 def conv(n_in: int, n_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:

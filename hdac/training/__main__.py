@@ -38,7 +38,8 @@ def _prepare(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> None:
     import torch
 
-    from hdac.training.train import RECIPES, TrainSettings, run
+    from hdac.training.settings import RECIPES, TrainSettings
+    from hdac.training.train import run
 
     given = {field.name: getattr(args, field.name) for field in fields(TrainSettings) if getattr(args, field.name) is not None}
     if args.recipe:
@@ -75,7 +76,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Of `hdac train`."""
-    from hdac.training.train import RECIPES, TrainSettings
+    from hdac.training.settings import RECIPES, TrainSettings
 
     parser = argparse.ArgumentParser(prog="hdac train", description="Train the networks of DAC and H-DAC.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

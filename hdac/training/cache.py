@@ -8,6 +8,7 @@ Every clip (256x256; `python -m data.prepare` cuts them) becomes a folder:
     source.npy    uint8 (n, H*W*3/2)   every `STRIDE`-th frame, planes as `Clip.yuv_bytes` orders them
     base_V.npy    uint8 (n, H*W*3/2)   the same frames of the decoded base layer of variant V
     intra_V.npy   uint8 (m, H*W*3/2)   the references of the animation: its intra pictures, or BPG pictures of the same frames
+    poses.npy     float32 (n, 3)       head poses of the same frames, for face-vid2vid (`hdac.training.poses`)
 
 Quantisers are drawn per clip from its name, so a cache is the same whenever and in whichever order it is made. Clips that
 are done are not coded again.
@@ -37,6 +38,8 @@ from data.clip import Clip
 from data.errors import InputError
 from data.io import VIDEO_SUFFIXES, read_clip
 from hdac.codecs import reference
+
+HEIGHT = WIDTH = 256
 
 STRIDE = 3
 """Neighbouring frames of a talking head teach little that is new."""
@@ -96,7 +99,7 @@ def prepare(paths: Iterable[Path], out: Path, jobs: int = 1) -> None:
 def prepare_clip(path: Path, out: Path) -> None:
     """Codes one clip; its folder appears when it is whole."""
     clip = read_clip(path, frames=MAX_FRAMES)
-    if (clip.width, clip.height) != (256, 256):
+    if (clip.width, clip.height) != (WIDTH, HEIGHT):
         size = f"{clip.width}x{clip.height}"
         raise InputError(f"{path} is {size}, training takes 256x256: python -m data.prepare cuts face crops")
     name = clip_name(path)
@@ -182,6 +185,7 @@ class CachedClip:
     bases: list[NDArray[np.uint8]]
     intras: list[NDArray[np.uint8]]
     variants: list[dict[str, Any]]
+    poses: NDArray[np.float32] | None = None
 
     def separate(self) -> CachedClip:
         """With those variants only that have references of their own, as in the paper. Raises InputError where none has."""
@@ -206,6 +210,7 @@ def load(folder: Path) -> list[CachedClip]:
                 [np.load(here / f"base_{v}.npy", mmap_mode="r") for v in count],
                 [np.load(here / f"intra_{v}.npy", mmap_mode="r") for v in count],
                 meta["variants"],
+                np.load(here / "poses.npy") if (here / "poses.npy").exists() else None,
             )
         )
     if not clips:

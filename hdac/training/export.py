@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from data.errors import InputError
-from hdac.nets.hybrid import HybridNet
+from hdac.nets.models import build
 from hdac.network import save
-from hdac.training.train import TrainSettings
+from hdac.training.settings import TrainSettings
 from hdac.weights import weights_id
 
 
@@ -22,7 +22,7 @@ def export(run: Path, out: Path, data: str, machine: str) -> dict[str, Any]:
         raise InputError(f"{run} holds no training run")
     state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
     settings = TrainSettings.from_dict(state["settings"])
-    net = HybridNet(settings.net)
+    net = build(settings.net)
     net.load_state_dict(state["ema"])
     log = run / "log.csv"
     rows = list(csv.DictReader(log.read_text().splitlines())) if log.exists() else []

@@ -162,3 +162,27 @@ def jacobian_equivariance(found: Keypoints, transformed: Keypoints, transform: T
     with torch.autocast(found.position.device.type, enabled=False):
         mapped = transform.jacobian(transformed.position) @ transformed.jacobian
         return (torch.eye(2, device=mapped.device) - torch.linalg.inv(found.jacobian) @ mapped).abs().mean()
+
+
+# -- face-vid2vid ----------------------------------------------------------------------------------------------------
+
+LEAST_DISTANCE, MEAN_DEPTH = 0.1, 0.33  # D_t and z_t, section A.2
+
+
+def keypoint_prior(position: Tensor) -> Tensor:
+    """Wang et al., CVPR 2021, Eq. 7, of keypoints (B, K, 3): pairs nearer than D_t (squared distance), mean depth off z_t.
+
+    Summed over all ordered pairs of a picture, as published, but for a keypoint's pairs with itself, which are a constant.
+    """
+    k = position.shape[1]
+    with torch.autocast(position.device.type, enabled=False):
+        squared = (position[:, :, None] - position[:, None]).square().sum(-1)
+        near = (LEAST_DISTANCE - squared).clamp_min(0) * (1 - torch.eye(k, device=position.device))
+        return near.sum((1, 2)).mean() + (position[..., 2].mean(1) - MEAN_DEPTH).abs().mean()
+
+
+def pose_error(angles: Tensor, teacher: Tensor) -> Tensor:
+    """L_H: absolute differences of yaw, pitch and roll, (B, 3) in radians, summed; 0 of pictures whose pose nobody knows
+    (NaN)."""
+    difference = (angles.float() - torch.nan_to_num(teacher)).abs().sum(-1)
+    return (difference * ~teacher.isnan().any(-1)).mean()

@@ -1,10 +1,11 @@
-"""Training of DAC and H-DAC networks, one script: `hdac train run CACHE --out RUN`.
+"""Training of every network here, one script: `hdac train run CACHE --out RUN`.
 
     cache (hdac.training.cache) -> batches -> network -> losses -> Adam -> last.pt every few minutes, log.csv, pictures
 
-One network serves all uses, drawn anew for every picture: with and without a base layer (H-DAC, DAC), keypoints sent or
-detected on the base layer, least error or best look wanted. It is told the quantisers. Base layers, references (their intra
-pictures) and quantised keypoints are those a decoder would have.
+What is minimised is the objective of the network's kind (`hdac.training.objectives`). DAC and H-DAC: one network serves all
+uses, drawn anew for every picture: with and without a base layer (H-DAC, DAC), keypoints sent or detected on the base layer,
+least error or best look wanted. face-vid2vid: poses after a teacher's, some deformations left out. Networks are told the
+quantisers. Base layers, references (their intra pictures) and quantised motion are those a decoder would have.
 
 A run that is killed resumes from `last.pt`, with the same random numbers it would have drawn, in every process. Under
 `torchrun` each process takes its own batches, and gradients are averaged (DDP). `--minutes` ends a run in time; `hdac train
@@ -19,341 +20,30 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data.errors import HdacError, InputError
 from data.files import write_atomic
-from hdac.keypoints import KeypointSettings
-from hdac.nets.backbones import PerceptualLpips, PerceptualMsvgg, load_lpips_squeeze, load_msvgg
 from hdac.nets.discriminator import Discriminator
-from hdac.nets.flow import optical_flow
-from hdac.nets.hybrid import SIZES, HybridNet, NetSettings, Window, condition
-from hdac.nets.keypoints import Keypoints
 from hdac.nets.layers import channels_last
-from hdac.nets.picture import pack, to_rgb
+from hdac.nets.models import build
+from hdac.nets.picture import to_rgb
 from hdac.training import cache
+from hdac.training.batches import Batch, collect, draw
 from hdac.training.cache import CachedClip
-from hdac.training.losses import (
-    ThinPlateSpline,
-    adversarial_loss,
-    discriminator_loss,
-    equivariance,
-    feature_matching,
-    jacobian_equivariance,
-    ms_ssim,
-    psnr_db,
-    psnr_y_db,
-)
-
-HEIGHT = WIDTH = 256
-JACOBIAN_STEP = KeypointSettings.jacobian_step
-
-LOADERS: dict[str, Callable[[], PerceptualLpips | PerceptualMsvgg]] = {"lpips": load_lpips_squeeze, "msvgg": load_msvgg}
-"""Networks of the perceptual term."""
-SCHEDULES = ("cosine", "drops", "constant")
-DROPS = (0.6, 0.9)  # FOMM, vox-256: epochs 60 and 90 of 100, to a tenth each
-REFERENCES = ("any", "separate")
-MIN_WINDOW, MIN_WINDOW_ADVERSARIAL = 32, 96  # of the distilled VGG; of the discriminator
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """A training run; saved with it."""
-
-    size: str = "lite"
-    """Of the networks: `hdac.nets.hybrid.SIZES`."""
-    fusion: str = ""
-    """Another fusion than that of the size."""
-    batch: int = 6
-    """Pictures in a step, per process."""
-    steps: int = 100_000
-    learning_rate: float = 4e-4
-    """At its highest; published: 2e-4."""
-    schedule: str = "cosine"
-    """"cosine": to a hundredth along a cosine; "drops": to a tenth after 60 % and again after 90 % of the steps, as FOMM
-    published; "constant"."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    """Of Adam; published: (0.5, 0.999)."""
-    warmup: int = 200
-    """Steps of rising learning rate."""
-    clip_norm: float = 20.0
-    """Largest norm of the gradient; 0: unbounded, as published."""
-    ema: float = 0.998
-    """Decay of the averaged weights, which are what is validated and shipped; 0: the last weights, as published."""
-    references: str = "any"
-    """Variants of the cache: "any", or "separate": only those with BPG references beside a coarse base layer, as in the
-    paper."""
-    no_base: float = 0.15
-    """Share of pictures without a base layer (DAC)."""
-    sent: float = 0.15
-    """Share of the others whose keypoints come from the source, quantised; else they are detected on the base layer."""
-    look: float = 0.4
-    """Share of pictures that ask for best look. Only they have a perceptual and an adversarial term; a network that is not
-    told (`conditioned`) has them in all."""
-    window: int = 128
-    """Side of the square, in luma samples, that is refined and compared; motion is always found on whole pictures, and networks
-    on RGB refine all of them."""
-    keypoint_step: int = 128
-    """Quantiser steps per unit of a keypoint coordinate."""
-    psnr_weight: float = 1.0
-    """Of the PSNR (6 Y + U + V) / 8: 1 makes a dB the unit of all other weights."""
-    l1_weight: float = 0.0
-    """Of the mean absolute difference of R'G'B' in [0, 1]."""
-    mse_weight: float = 0.0
-    """Of the mean squared difference of R'G'B' in [0, 1]; the authors' code of 2024: 100."""
-    ms_ssim_weight: float = 0.0
-    """Of 1 - MS-SSIM of luma; four scales in a window of 128."""
-    perceptual: str = "lpips"
-    """Network of the perceptual term: "lpips" (squeeze), "msvgg" (VGG19 where its weights are here, else the distilled one, at
-    the authors' scales and weights), or "" for none."""
-    perceptual_weight: float = 50.0
-    """Of it, in pictures that ask for best look. msVGG has the published 10 of every level in itself."""
-    warp_weight: float = 0.2
-    """Of the PSNR of the warped reference by itself. The base layer hides from the rest what motion is for."""
-    adversarial_weight: float = 0.0
-    """In pictures that ask for best look; published: 1, beside msVGG of weight 1."""
-    matching_weight: float = 0.0
-    """Of the discriminator's features; published: 10."""
-    equivariance_weight: float = 10.0
-    """Of keypoints under a thin plate spline (FOMM Eq. 9), as published."""
-    jacobian_weight: float = 10.0
-    """Likewise of their Jacobians (FOMM Eq. 10), as published; without effect where the detector has none."""
-    seed: int = 1
-    held_out: int = 8
-    """Every how many-th identity is for validation."""
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("size", tuple(SIZES)),
-            ("schedule", SCHEDULES),
-            ("references", REFERENCES),
-            ("perceptual", (*LOADERS, "")),
-        ):
-            if getattr(self, name) not in allowed:
-                known = ", ".join(value or "nothing" for value in allowed)
-                raise InputError(f"{name} {getattr(self, name)!r} is not one of {known}")
-        if self.batch < 1 or self.steps < 1:
-            raise InputError(f"batch and steps must be positive, got {self.batch} and {self.steps}")
-        if self.matching_weight and not self.adversarial_weight:
-            raise InputError(f"matching_weight {self.matching_weight} without an adversarial_weight: there is no discriminator")
-        least = MIN_WINDOW_ADVERSARIAL if self.adversarial_weight else MIN_WINDOW
-        if self.window < least or self.window % 8:
-            raise InputError(f"window {self.window} is not a multiple of 8 from {least} on")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainSettings:
-        """Those that a run has saved; what it did not know yet has its default. Raises InputError for unknown names."""
-        try:
-            return cls(**{**values, "betas": tuple(values["betas"])})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not the settings of a training run: {error}") from error
-
-    @property
-    def net(self) -> NetSettings:
-        settings = SIZES[self.size]
-        return replace(settings, fusion=self.fusion) if self.fusion else settings
-
-
-RECIPES = {
-    "lite": TrainSettings(),
-    # the paper: 22,000 clips, losses of FOMM, 100 epochs; the authors' code of 2022: each clip 25 times an epoch, 18 to a step;
-    # FOMM: Adam, the learning rate and its drops. What differs is listed in hdac/nets/README.md.
-    "paper": TrainSettings(
-        size="paper",
-        batch=18,
-        steps=100 * 25 * 22_000 // 18,
-        learning_rate=2e-4,
-        schedule="drops",
-        betas=(0.5, 0.999),
-        warmup=0,
-        clip_norm=0.0,
-        ema=0.0,
-        references="separate",
-        no_base=0.0,
-        sent=1.0,
-        look=1.0,
-        window=256,
-        keypoint_step=64,
-        psnr_weight=0.0,
-        perceptual="msvgg",
-        perceptual_weight=1.0,
-        warp_weight=0.0,
-        adversarial_weight=1.0,
-        matching_weight=10.0,
-    ),
-}
-
-
-# -- batches ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures packed (B, 6, H/2, W/2); QPs (B,); flow (B, H/2, W/2, 2) from the base layer to the reference."""
-
-    source: Tensor
-    base: Tensor
-    reference: Tensor
-    base_qp: Tensor
-    reference_qp: Tensor
-    flow: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-
-def draw(clips: list[CachedClip], rng: np.random.Generator, size: int) -> Batch:
-    """A random batch: people with equal chances, then one of their clips, a variant, a frame; half of them mirrored."""
-    by_person: dict[str, list[CachedClip]] = {}
-    for clip in clips:
-        by_person.setdefault(clip.identity, []).append(clip)
-    people = list(by_person.values())
-    picks = []
-    for _ in range(size):
-        person = people[rng.integers(len(people))]
-        clip = person[rng.integers(len(person))]
-        picks.append((clip, int(rng.integers(len(clip.bases))), int(rng.integers(len(clip.source)))))
-    batch = collect(picks)
-    mirrored = torch.from_numpy(rng.random(size) < 0.5)
-    return replace(
-        batch,
-        source=_mirror(batch.source, mirrored),
-        base=_mirror(batch.base, mirrored),
-        reference=_mirror(batch.reference, mirrored),
-        flow=torch.where(mirrored[:, None, None, None], batch.flow.flip(2) * torch.tensor([-1.0, 1.0]), batch.flow),
-    )
-
-
-def collect(picks: list[tuple[CachedClip, int, int]]) -> Batch:
-    """The batch of these (clip, variant, index of a stored frame)."""
-    chosen = [(clip, clip.variants[v], v, t) for clip, v, t in picks]
-    bases = [clip.bases[v][t] for clip, _, v, t in chosen]
-    references = [clip.intras[v][variant["intra_index"][t]] for clip, variant, v, t in chosen]
-    flows = [optical_flow(_luma(base), _luma(reference)) for base, reference in zip(bases, references, strict=True)]
-    return Batch(
-        _packed([clip.source[t] for clip, _, _, t in chosen]),
-        _packed(bases),
-        _packed(references),
-        torch.tensor([float(variant["qp"]) for _, variant, _, _ in chosen]),
-        torch.tensor([float(variant["reference_qp"]) for _, variant, _, _ in chosen]),
-        torch.from_numpy(np.stack(flows)),
-    )
-
-
-def _luma(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return frame[: HEIGHT * WIDTH].reshape(HEIGHT, WIDTH)
-
-
-def _packed(frames: list[Any]) -> Tensor:
-    return pack(torch.from_numpy(np.stack(frames)), HEIGHT, WIDTH)
-
-
-def _mirror(packed: Tensor, which: Tensor) -> Tensor:
-    """Left and right changed in the pictures of `which`: columns, and the two columns of luma within a packed pixel."""
-    flipped = packed.flip(-1)[:, [1, 0, 3, 2, 4, 5]]
-    return torch.where(which[:, None, None, None], flipped, packed)
-
-
-# -- objective -------------------------------------------------------------------------------------------------------
-
-
-class Objective(nn.Module):
-    """The loss of a batch: one forward pass of everything, so that DDP sees all of it."""
-
-    def __init__(self, net: HybridNet, settings: TrainSettings) -> None:
-        super().__init__()
-        self.net = net
-        self.settings = settings
-        # in a list: neither trained nor saved
-        self.judge = [LOADERS[settings.perceptual]()] if settings.perceptual else []
-
-    def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor, Tensor]:
-        """(loss, its terms, what came out and what was wanted as R'G'B', (B,) which of them ask for best look). All choices
-        are drawn picture by picture."""
-        s, device, b = self.settings, batch.source.device, len(batch.source)
-        shares = torch.tensor([[1 - s.no_base], [s.sent], [s.look]])
-        with_base, sent, look = (torch.rand(3, b, generator=generator) < shares).to(device)
-        if not (s.perceptual or s.adversarial_weight) or not self.net.settings.conditioned:
-            look = torch.full_like(look, bool(s.perceptual or s.adversarial_weight))
-        sent = sent | ~with_base
-        of_source = self.net.detect(batch.source)
-        of_base = of_source if s.sent >= 1 else self.net.detect(batch.base)
-        reference = self.net.reference(batch.reference)
-        target = chosen(sent, quantised(of_source, s.keypoint_step), of_base)
-        at_rest = chosen(sent, quantised(reference.keypoints, s.keypoint_step), reference.keypoints)
-        known = condition(batch.base_qp, batch.reference_qp, look.float())
-        known = torch.cat((known[:, :2] * with_base[:, None], known[:, 2:]), dim=1)
-        height = batch.source.shape[-2]
-        window = draw_window(generator, height, min(s.window // 2, height))
-        part = window if self.net.settings.colour == "packed" else None
-        out = self.net(reference._replace(keypoints=at_rest), target, batch.base, known, part, batch.flow)
-        picture, wanted = out.picture if part else window.of(out.picture, height), window.of(batch.source, height)
-        terms = {"psnr": -psnr_db(picture, wanted).mean(), "warp": -psnr_db(out.warped, batch.source).mean()}
-        loss = s.psnr_weight * terms["psnr"] + s.warp_weight * terms["warp"]
-        rgb, wanted_rgb = to_rgb(picture.float()), to_rgb(wanted)
-        if s.l1_weight:
-            terms["l1"] = (rgb - wanted_rgb).abs().mean()
-            loss = loss + s.l1_weight * terms["l1"]
-        if s.mse_weight:
-            terms["mse"] = (rgb - wanted_rgb).square().mean()
-            loss = loss + s.mse_weight * terms["mse"]
-        if s.ms_ssim_weight:
-            terms["ms_ssim"] = 1 - ms_ssim(picture, wanted).mean()
-            loss = loss + s.ms_ssim_weight * terms["ms_ssim"]
-        rgb = rgb.clamp(0, 1)
-        if self.judge and look.any():
-            distance = self.judge[0](wanted_rgb[look].clamp(0, 1), rgb[look])
-            terms[self.judge[0].column] = distance.mean()
-            loss = loss + s.perceptual_weight * distance.sum() / b
-        jacobian_weight = s.jacobian_weight if of_source.jacobian is not None else 0
-        if s.equivariance_weight or jacobian_weight:
-            transform = ThinPlateSpline(b, generator)
-            deformed = self.net.detect(transform.deform(batch.source))
-            terms["equivariance"] = equivariance(of_source, deformed, transform)
-            loss = loss + s.equivariance_weight * terms["equivariance"]
-            if jacobian_weight:
-                terms["jacobian"] = jacobian_equivariance(of_source, deformed, transform)
-                loss = loss + jacobian_weight * terms["jacobian"]
-        return loss, terms, rgb, wanted_rgb, look
-
-
-def draw_window(generator: torch.Generator, whole: int, side: int) -> Window:
-    """A random square; whole, side: in packed pixels."""
-    top, left = (4 * int(torch.randint((whole - side) // 4 + 1, (), generator=generator)) for _ in range(2))
-    return Window(top, left, side)
-
-
-def chosen(which: Tensor, a: Keypoints, b: Keypoints) -> Keypoints:
-    """Those of `a` where `which`, (B,), is true, else those of `b`."""
-    position = torch.where(which[:, None, None], a.position, b.position)
-    if a.jacobian is None or b.jacobian is None:
-        return Keypoints(position)
-    return Keypoints(position, torch.where(which[:, None, None, None], a.jacobian, b.jacobian))
-
-
-def quantised(found: Keypoints, step: int) -> Keypoints:
-    """As a decoder gets them; the gradient passes as if they had not been rounded."""
-    jacobian = None if found.jacobian is None else _rounded(found.jacobian, JACOBIAN_STEP)
-    return Keypoints(_rounded(found.position, step), jacobian)
-
-
-def _rounded(values: Tensor, step: int) -> Tensor:
-    return values + ((values * step).round() / step - values).detach()
-
-
-# -- the run ---------------------------------------------------------------------------------------------------------
+from hdac.training.losses import adversarial_loss, discriminator_loss, feature_matching, psnr_y_db
+from hdac.training.objectives import OBJECTIVES
+from hdac.training.settings import DROPS, TrainSettings
 
 
 class Run:
@@ -369,9 +59,9 @@ class Run:
             torch.cuda.set_device(self.device)  # where gathering and broadcasting happen
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-        self.net = channels_last(HybridNet(settings.net).to(self.device))
+        self.net = channels_last(build(settings.net).to(self.device))
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self.objective = Objective(self.net, settings)
+        self.objective = OBJECTIVES[type(self.net)](self.net, settings)
         for judge in self.objective.judge:
             judge.to(self.device)
         self.critic = Discriminator().to(self.device) if settings.adversarial_weight else None
@@ -538,33 +228,23 @@ class Run:
 
     @torch.no_grad()
     def validate(self, clips: list[CachedClip], n_clips: int = 16, n_frames: int = 2) -> dict[str, float]:
-        """Means over people never trained on: PSNR-Y in dB and perceptual distance of the base layer, of H-DAC (motion from
-        the base layer) for least error and best look, of H-DAC with sent keypoints, and of DAC; the gain over the base layer
-        in each band of QPs. Writes pictures.png: source, reference, and the same six."""
+        """Means over people never trained on: PSNR-Y in dB and perceptual distance of what the objective's `pictures` are; the
+        gain of its `corrections` over the base layer in each band of QPs. Writes pictures.png: source, reference, and the same
+        pictures."""
         judge = self.objective.judge[0] if self.objective.judge else None
         chosen = _one_after_another(clips, n_clips)
         found: dict[str, list[float]] = {}
         shown: list[Tensor] = []
         for clip in chosen:
             moments = np.linspace(len(clip.source) // 3, len(clip.source) - 1, n_frames).astype(int)
-            batch = collect([(clip, v, int(t)) for v in range(len(clip.bases)) for t in moments]).to(self.device)
-            pictures = {"base": batch.base}
-            none, all_ = torch.zeros_like(batch.base_qp), torch.ones_like(batch.base_qp)
+            picks = [(clip, v, int(t)) for v in range(len(clip.bases)) for t in moments]
+            batch = collect(picks, self.objective.wants_flow).to(self.device)
             with self.autocast():
-                reference = self.ema.reference(batch.reference)
-                at_rest = reference._replace(keypoints=quantised(reference.keypoints, self.settings.keypoint_step))
-                seen, sent = self.ema.detect(batch.base), quantised(self.ema.detect(batch.source), self.settings.keypoint_step)
-                known = condition(batch.base_qp, batch.reference_qp, none)
-                pictures["hdac"] = self.ema(reference, seen, batch.base, known, flow=batch.flow).picture
-                pictures["hdac_sent"] = self.ema(at_rest, sent, batch.base, known, flow=batch.flow).picture
-                look = condition(batch.base_qp, batch.reference_qp, all_)
-                pictures["hdac_look"] = self.ema(reference, seen, batch.base, look, flow=batch.flow).picture
-                pictures["dac"] = self.ema(at_rest, sent, None, condition(None, batch.reference_qp, none)).picture
-                pictures["dac_look"] = self.ema(at_rest, sent, None, condition(None, batch.reference_qp, all_)).picture
+                pictures = self.objective.pictures(self.ema, batch)
             for name, picture in pictures.items():
                 quality = psnr_y_db(picture, batch.source)
                 found.setdefault(f"{name}_psnr_y", []).extend(quality.tolist())
-                if name in ("hdac", "hdac_look"):
+                if name in self.objective.corrections:
                     gain = quality - psnr_y_db(batch.base, batch.source)
                     for v, value in enumerate(gain.view(-1, n_frames).mean(1).tolist()):
                         found.setdefault(f"{name}_gain_{v}", []).append(value)
@@ -629,7 +309,7 @@ def _train(
     began = saved = shown = time.monotonic()
     so_far, n_begun, terms_sum = state.seconds, state.step, _Mean()
     while True:
-        batch = draw(training, state.rng, s.batch)
+        batch = draw(training, state.rng, s.batch, objective.wants_flow)
         terms_sum.add(state.advance(parallel, batch.to(state.device)))
         now = time.monotonic()
         state.seconds = so_far + now - began

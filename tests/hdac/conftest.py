@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from hdac.codecs.refresh import ResidualRule
 from tests.hdac.nets import save_tiny
 
 
 @pytest.fixture
 def tiny_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder where weights are looked for, with those of the network "tiny"."""
+    """A folder where weights are looked for, with those of the networks "tiny", "tiny-face", "tiny-residual"."""
     monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
     save_tiny(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def residuals_always_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of networks that were not trained, no residual pays: send one in every frame, as far as the chain of them may be."""
+    monkeypatch.setattr(ResidualRule, "lacks", lambda self, error: True)
+    monkeypatch.setattr(ResidualRule, "worth", lambda self, error, enhanced, bits: True)

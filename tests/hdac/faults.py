@@ -27,6 +27,7 @@ from baselines.bits import write_ue7
 from data.clip import Clip
 from data.errors import BitstreamError
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.stripped import HevcStripped
@@ -60,6 +61,10 @@ CODECS: dict[str, LayeredCodec] = {
         qp=38, preset="ultrafast", network="tiny", base_half=True, base_every=3, reference_qp=44, reference_codec="vvc"
     ),
     "dac": Dac(qp=40, network="tiny", refresh="rd", intra_period=4),
+    "face-vid2vid": FaceVid2Vid(
+        qp=36, network="tiny-face", residual="period", intra_period=3, residual_network="tiny-residual"
+    ),
+    "face-vid2vid-paper": FaceVid2Vid(qp=44, network="tiny-face", motion_coder="paper", intra_period=4),
 }
 
 

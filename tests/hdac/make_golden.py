@@ -22,6 +22,7 @@ import numpy as np
 from data.clip import Clip
 from hdac import systems
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.stripped import HevcStripped
@@ -50,6 +51,10 @@ STREAMS: dict[str, LayeredCodec] = {
         network="tiny",
     ),
     "dac": Dac(qp=36, network="tiny", refresh="rd", keypoint_step=256),
+    "face-vid2vid": FaceVid2Vid(
+        qp=40, network="tiny-face", residual="period", intra_period=3, residual_network="tiny-residual", checksum_interval=2
+    ),
+    "face-vid2vid-paper": FaceVid2Vid(qp=40, network="tiny-face", motion_coder="paper", refresh="rd", step=64),
 }
 
 

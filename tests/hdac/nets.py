@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from baselines import stills
 from hdac.nets.hybrid import LITE, HybridNet, NetSettings
 from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.motion import MotionSettings
+from hdac.nets.residual import ResidualNet, ResidualSettings
+from hdac.nets.vid2vid import LITE as FACE_LITE
+from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import save
+from hdac.parameters import learn_tables
 
 TINY = replace(
     LITE,
@@ -26,6 +31,49 @@ TINY = replace(
 
 BENT = replace(TINY, detector=replace(TINY.detector, jacobians=True))
 """With Jacobians, as in the `paper` size."""
+
+
+TINY_FACE = replace(
+    FACE_LITE,
+    name="tiny-face",
+    n_keypoints=6,
+    widths=(8, 8, 8),
+    volume_channels=2,
+    volume_depth=4,
+    n_blocks=1,
+    n_outer_blocks=(0, 0),
+    detector=(4, 8, 4),
+    volume_side=16,
+    estimator_first=4,
+    estimator=((8, 1), (8, 1)),
+    motion=(4, 8, 2, 1),
+    motion_first=4,
+)
+TINY_RESIDUAL = ResidualSettings("tiny-residual", channels=4, filters=8)
+
+
+def tiny_face_net(seed: int = 1) -> Vid2VidNet:
+    """Its parameters differ from picture to picture, which they hardly do before training, and its tables are of noise."""
+    torch.manual_seed(seed)
+    net = Vid2VidNet(TINY_FACE)
+    for weight, std in (
+        (net.last.weight, 0.02),
+        (net.unfold[1].weight, 0.1),
+        (net.estimator.translation.weight, 0.5),
+        (net.estimator.deformation.weight, 0.5),
+    ):
+        torch.nn.init.normal_(weight, std=std)  # type: ignore[arg-type]
+    noise = np.random.default_rng(seed).normal(0, 0.1, (40, 2 + TINY_FACE.n_keypoints, 3)).astype(np.float32)
+    net.tables.copy_(torch.from_numpy(learn_tables([noise])))
+    return net.eval()
+
+
+def tiny_residual_net(seed: int = 1) -> ResidualNet:
+    torch.manual_seed(seed)
+    net = ResidualNet(TINY_RESIDUAL)
+    for parameter in net.context.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return net.eval()
 
 
 def tiny_net(seed: int = 1, correction: float = 0.02, settings: NetSettings = TINY) -> HybridNet:
@@ -47,3 +95,5 @@ def save_random_learned(model: str, folder: Path, quality: int = 1) -> None:
 
 def save_tiny(folder: Path, name: str = "tiny", seed: int = 1) -> None:
     save(tiny_net(seed), folder / f"{name}.safetensors", {"note": "random numbers"})
+    save(tiny_face_net(seed), folder / f"{name}-face.safetensors", {"note": "random numbers"})
+    save(tiny_residual_net(seed), folder / f"{name}-residual.safetensors", {"note": "random numbers"})

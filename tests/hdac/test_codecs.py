@@ -23,6 +23,7 @@ from hdac.codecs import hdac
 from hdac.codecs.animator import Animator
 from hdac.codecs.base_layer import BasePicture
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, BaseLayerCodec, LayeredCodec, lagrange_multiplier
 from hdac.codecs.stripped import HevcStripped
@@ -33,9 +34,10 @@ from tests.clips import moving_clip, psnr_y
 from tests.hdac.nets import BENT, save_random_learned, save_tiny, tiny_net
 from tests.hdac.streams import rewritten, units_of
 
-pytestmark = pytest.mark.usefixtures("tiny_weights")
+pytestmark = pytest.mark.usefixtures("tiny_weights", "residuals_always_sent")
 
 HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast", i_offset=12, lean=True)
+FACE = FaceVid2Vid(qp=40, network="tiny-face", residual_network="tiny-residual")
 CODECS: list[LayeredCodec] = [
     HevcStripped(qp=40, preset="ultrafast"),
     HYBRID,
@@ -50,6 +52,13 @@ CODECS: list[LayeredCodec] = [
     replace(HYBRID, base_every=2, base_codec="vvc", preset="faster", intra_period=4),
     replace(HYBRID, base_every=2, reference_qp=38, reference_codec="vvc", always_fused=True, base_half=True),
     Dac(qp=40, network="tiny", refresh="never", reference_codec="vvc"),
+    Dac(qp=40, network="tiny", refresh="never", residual=True, residual_network="tiny-residual"),
+    replace(HYBRID, residual=True, residual_network="tiny-residual"),
+    replace(HYBRID, residual=True, residual_network="tiny-residual", send_keypoints=True, base_every=2, intra_period=4),
+    FACE,
+    replace(FACE, motion_coder="paper", keypoints=3),
+    replace(FACE, residual="rd", refresh="rd"),
+    replace(FACE, residual="period", intra_period=2, best_look=False),
 ]
 by_label = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.label)
 
@@ -93,11 +102,11 @@ def test_jacobians_are_sent_where_the_network_has_them(codec: Hdac | Dac) -> Non
     assert sizes[0][0] == 1 and sizes[1][0] == 3  # parities of 4 keypoints with 2 or 6 components
     assert sum(sizes[1]) > 1.5 * sum(sizes[0])
     shown = systems.decode(bent)
-    still = copy.deepcopy(network.by_name("bent"))  # finds the identity instead, which the decoder must notice
+    still = copy.deepcopy(network.by_name("bent", HybridNet))  # finds the identity instead, which the decoder must notice
     assert shown.n_frames == 6 and still.net.detector.jacobian is not None
     torch.nn.init.zeros_(still.net.detector.jacobian.weight)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "by_name", lambda name: still)
+        patch.setattr(network, "by_name", lambda name, kind: still)
         straight = replace(codec, network="bent").encode(clip)
     assert systems.decode(straight).sha256() != shown.sha256()
 
@@ -409,13 +418,13 @@ def test_another_machine_may_round_a_pixel_otherwise_but_does_not_drift(
 ) -> None:
     """Another machine, played by weights that are off by 1e-6 under the same number."""
     hybrid = replace(HYBRID, send_keypoints=True, intra_period=8, always_fused=True)
-    for codec in (hybrid, Dac(qp=40, network="tiny", refresh="never")):
+    for codec in (hybrid, Dac(qp=40, network="tiny", refresh="never"), FACE):
         stream = codec.encode(moving_clip(16, 96, 96))
         here = systems.decode(stream)
         by_id = network.by_id
 
-        def elsewhere(wanted: bytes, by_id=by_id) -> network.Network:  # type: ignore[no-untyped-def]
-            net = copy.deepcopy(by_id(wanted).net)
+        def elsewhere(wanted: bytes, kind, by_id=by_id):  # type: ignore[no-untyped-def]
+            net = copy.deepcopy(by_id(wanted, kind).net)
             with torch.no_grad():
                 for parameter in net.parameters():
                     parameter.mul_(1 + 1e-6)

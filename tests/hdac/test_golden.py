@@ -87,10 +87,14 @@ def test_stored_streams_hold_every_kind_of_unit() -> None:
     assert (said.base_codec, said.base_every, said.base_half, said.reference_codec) == ("vvc", 2, True, "vvc")
     sizes = [len(unit.reference or b"") for unit in units["dac"]]
     assert sum(size > 1 for size in sizes) > 1 and 1 in sizes and 0 in sizes  # new ones, a return, none
+    assert [bool(unit.residual) for unit in units["face-vid2vid"]] == [False, False, False, True, False, False, True, False]
+    assert [unit.keypoints is None for unit in units["face-vid2vid"]] == [True] + [False] * 7
+    assert sum(bool(unit.reference) for unit in units["face-vid2vid-paper"]) > 1
 
 
 def test_the_stored_files_are_small_and_no_others() -> None:
-    expected = {"tiny.safetensors", "tiny.json", "hevc-stripped.sha256"}
+    networks = ("tiny", "tiny-face", "tiny-residual")
+    expected = {f"{name}.{kind}" for name in networks for kind in ("safetensors", "json")} | {"hevc-stripped.sha256"}
     expected |= {f"{name}.hdac" for name in STREAMS} | {f"{name}.npz" for name in STREAMS if name != "hevc-stripped"}
     files: list[Path] = list(GOLDEN.iterdir())
-    assert {path.name for path in files} == expected and sum(path.stat().st_size for path in files) < 300_000
+    assert {path.name for path in files} == expected and sum(path.stat().st_size for path in files) < 600_000

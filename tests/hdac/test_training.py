@@ -20,22 +20,24 @@ from torch import Tensor, nn
 from baselines.conventional import X265
 from data.errors import InputError, WeightsUnavailable
 from data.io import read_clip, write_clip
-from hdac import weights
+from hdac import network, weights
 from hdac.codecs.hdac import Hdac
-from hdac.nets import hybrid
+from hdac.nets import hybrid, residual, vid2vid
 from hdac.nets.backbones import VGG19_CHANNELS, DistilledVgg, PerceptualMsvgg, load_distilled_vgg, load_msvgg, vgg_features
 from hdac.nets.fusion import FUSIONS
 from hdac.nets.hybrid import PAPER
 from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.motion import MotionSettings
-from hdac.training import cache, train
+from hdac.training import batches, cache, objectives, poses, train
 from hdac.training.__main__ import main
+from hdac.training.objectives import HybridObjective, Vid2VidObjective
 from hdac.training.plot import curves, read_log
-from hdac.training.train import RECIPES, Objective, Run, TrainSettings
+from hdac.training.settings import RECIPES, TrainSettings
+from hdac.training.train import Run
 from rd.metrics import perceptual
 from tests.clips import moving_clip
-from tests.hdac.nets import TINY
-from tests.paths import METRIC_WEIGHTS, needs_shared
+from tests.hdac.nets import TINY, TINY_FACE, TINY_RESIDUAL, save_tiny
+from tests.paths import METRIC_WEIGHTS, TRAIN_CLIPS, needs_shared
 
 TINY_PAPER = replace(
     PAPER,
@@ -61,6 +63,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hybrid.SIZES, "tiny", TINY)
     monkeypatch.setitem(hybrid.SIZES, "tiny-paper", TINY_PAPER)
+    monkeypatch.setitem(vid2vid.SIZES, "tiny-face", TINY_FACE)
+    monkeypatch.setitem(residual.SIZES, "tiny-residual", TINY_RESIDUAL)
 
 
 @pytest.fixture
@@ -142,10 +146,71 @@ def loss_of(settings: TrainSettings, clips: list[cache.CachedClip]) -> tuple[flo
     torch.manual_seed(1)
     net = hybrid.HybridNet(settings.net)
     nn.init.normal_(net.last.weight, std=0.02)
-    batch = train.draw(clips, np.random.default_rng(1), settings.batch)
-    loss, terms, *_ = Objective(net, settings)(batch, torch.Generator().manual_seed(1))
+    batch = batches.draw(clips, np.random.default_rng(1), settings.batch)
+    loss, terms, *_ = HybridObjective(net, settings)(batch, torch.Generator().manual_seed(1))
     loss.backward()
     return float(loss.detach()), {name: float(value.detach()) for name, value in terms.items()}, net
+
+
+def face_loss_of(settings: TrainSettings, clips: list[cache.CachedClip]) -> tuple[float, dict[str, float]]:
+    torch.manual_seed(1)
+    net = vid2vid.Vid2VidNet(settings.net)
+    nn.init.normal_(net.estimator.deformation.weight, std=0.1)
+    batch = replace(batches.draw(clips, np.random.default_rng(1), settings.batch, False), pose=torch.full((2, 3), 0.1))
+    loss, terms, *_ = Vid2VidObjective(net, settings)(batch, torch.Generator().manual_seed(1))
+    loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+    return float(loss.detach()), {name: float(value.detach()) for name, value in terms.items()}
+
+
+@pytest.mark.parametrize("term", ["psnr", "warp", "equivariance", "prior", "pose", "deformation"])
+def test_every_term_of_face_vid2vid_counts_as_much_as_its_weight_says(term: str, prepared: Path) -> None:
+    clips = cache.load(prepared)
+    settings = TrainSettings(size="tiny-face", batch=2, perceptual="")
+    with_it, terms = face_loss_of(replace(settings, **{f"{term}_weight": 7.0}), clips)  # type: ignore[arg-type]
+    without, _ = face_loss_of(replace(settings, **{f"{term}_weight": 0.0}), clips)  # type: ignore[arg-type]
+    assert with_it - without == pytest.approx(7 * terms[term], rel=1e-3) and terms[term] != 0
+
+
+@pytest.mark.parametrize(("size", "column"), [("tiny-face", "vid2vid_psnr_y"), ("tiny-residual", "dac_residual_psnr_y")])
+def test_other_networks_are_trained_resumed_and_exported_by_the_same_script(
+    size: str, column: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny(tmp_path)
+    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(objectives, "MAKER", "tiny")
+    command = ["run", str(prepared), "--out", str(tmp_path / "run"), *TEST, "--size", size]
+    assert main([*command, "--steps", "4", "--every", "2"]) == 0
+    assert main([*command, "--every", "2"]) == 0  # all steps are taken
+    log = read_log(tmp_path / "run")
+    assert log["step"].tolist() == [2, 4] and np.isfinite(log[column]).all()
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "mine.safetensors")]) == 0
+    net = network.by_name("mine", vid2vid.Vid2VidNet if size == "tiny-face" else residual.ResidualNet).net
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["ema"]
+    assert all(torch.allclose(value, state[name].float(), atol=1e-3) for name, value in net.named_parameters())
+    with pytest.raises(InputError, match="not of a HybridNet"):
+        network.by_name("mine", hybrid.HybridNet)
+
+
+def test_mirrored_pictures_have_mirrored_poses(prepared: Path) -> None:
+    clips = [replace(clip, poses=np.tile(np.float32([10, 20, 30]), (len(clip.source), 1))) for clip in cache.load(prepared)]
+    batch = batches.draw(clips, np.random.default_rng(0), 16, False)
+    degrees = {tuple(row) for row in np.degrees(batch.pose.numpy()).round().astype(int).tolist()}
+    assert degrees == {(10, 20, 30), (-10, 20, -30)}
+    assert batches.draw(cache.load(prepared), np.random.default_rng(0), 2).pose.isnan().all()
+
+
+@needs_shared
+def test_the_teacher_finds_poses_of_faces_and_none_elsewhere(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
+    teacher = poses.Teacher()
+    clip = read_clip(sorted(TRAIN_CLIPS.glob("*.mp4"))[0], frames=1)
+    face = clip.rgb()[0]
+    yaw, pitch, roll = teacher(face)
+    mirrored = teacher(np.ascontiguousarray(face[:, ::-1]))
+    assert abs(yaw + mirrored[0]) < 8 and abs(pitch - mirrored[1]) < 8 and abs(roll + mirrored[2]) < 8
+    assert np.isnan(teacher(np.zeros_like(face))).all()
+    assert all(np.isnan(row).all() for row in map(teacher, poses._pictures(cache.load(prepared)[0])))
 
 
 @pytest.mark.parametrize("term", ["l1", "mse", "ms_ssim", "psnr", "warp", "equivariance", "jacobian"])
@@ -169,7 +234,7 @@ def test_pictures_that_do_not_ask_for_look_have_no_adversarial_term(prepared: Pa
         size="tiny", batch=2, perceptual="", window=96, look=0.0, adversarial_weight=1, matching_weight=10
     )
     run = Run(settings, tmp_path / "run")
-    terms = run.advance(run.objective, train.draw(cache.load(prepared), run.rng, 2))
+    terms = run.advance(run.objective, batches.draw(cache.load(prepared), run.rng, 2))
     assert terms["adversarial"] == terms["matching"] == terms["critic"] == 0
 
 
@@ -242,7 +307,7 @@ def test_another_judge_than_before_is_refused(weights_folder: Path, tmp_path: Pa
 
 def test_mirroring_packed_pictures_mirrors_the_picture() -> None:
     packed = torch.rand(2, 6, 8, 8)
-    mirrored = train._mirror(packed, torch.tensor([True, False]))
+    mirrored = batches._mirror(packed, torch.tensor([True, False]))
     whole = torch.nn.functional.pixel_shuffle(packed[:, :4], 2)
     assert torch.equal(torch.nn.functional.pixel_shuffle(mirrored[:, :4], 2)[0], whole[0].flip(-1))
     assert torch.equal(mirrored[0, 4:], packed[0, 4:].flip(-1)) and torch.equal(mirrored[1], packed[1])
@@ -361,19 +426,20 @@ import sys
 from pathlib import Path
 import torch, torch.distributed as dist
 from hdac.nets import hybrid
-from hdac.training import cache, train
-from tests.hdac.nets import TINY
+from hdac.training import batches, cache, train
+from hdac.training.settings import TrainSettings
+from tests.hdac.nets import TINY, TINY_FACE, TINY_RESIDUAL, save_tiny
 
 torch.set_num_threads(1)
 hybrid.SIZES["tiny"] = TINY
 prepared, out = map(Path, sys.argv[1:])
-settings = train.TrainSettings(size="tiny", batch=1, perceptual="", window=96, adversarial_weight=1, matching_weight=10)
+settings = TrainSettings(size="tiny", batch=1, perceptual="", window=96, adversarial_weight=1, matching_weight=10)
 clips = cache.load(prepared)
 
 def steps(run, n):
     parallel = torch.nn.parallel.DistributedDataParallel(run.objective, find_unused_parameters=True)
     for _ in range(n):
-        run.advance(parallel, train.draw(clips, run.rng, 1))
+        run.advance(parallel, batches.draw(clips, run.rng, 1))
 
 run = train.Run(settings, out)
 steps(run, 1)
@@ -418,7 +484,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(prepared: Path, tmp
 
     def states(run: Run, steps: int) -> list[torch.Tensor]:
         for _ in range(steps):
-            run.advance(run.objective, train.draw(clips, run.rng, settings.batch))
+            run.advance(run.objective, batches.draw(clips, run.rng, settings.batch))
         return [value.clone() for value in run.net.state_dict().values()]
 
     whole = states(Run(settings, tmp_path / "whole"), 4)
@@ -440,7 +506,7 @@ def test_training_learns_to_correct(prepared: Path, tmp_path: Path) -> None:
     run = Run(settings, tmp_path / "run")
     losses = []
     for _ in range(30):
-        batch = train.draw(clips, run.rng, settings.batch)
+        batch = batches.draw(clips, run.rng, settings.batch)
         losses.append(run.advance(run.objective, replace(batch, base=batch.source - 0.1))["psnr"])
     assert np.mean(losses[-5:]) < losses[0] - 1, losses
 
@@ -455,7 +521,7 @@ def test_other_settings_need_another_folder(prepared: Path, tmp_path: Path, caps
 def test_adversarial_training_takes_a_step(prepared: Path, tmp_path: Path) -> None:
     settings = TrainSettings(size="tiny", batch=2, perceptual="", held_out=2, adversarial_weight=1, matching_weight=10)
     run = Run(settings, tmp_path / "run")
-    terms = run.advance(run.objective, train.draw(cache.load(prepared), run.rng, 2))
+    terms = run.advance(run.objective, batches.draw(cache.load(prepared), run.rng, 2))
     assert {"adversarial", "matching", "critic"} <= terms.keys() and all(np.isfinite(value) for value in terms.values())
 
 

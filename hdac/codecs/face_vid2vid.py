@@ -1,0 +1,305 @@
+"""face-vid2vid: Wang, Mallya, Liu, "One-shot free-view neural talking-head synthesis for video conferencing", CVPR 2021.
+
+    first frame --------> BPG, or another still ----> reference, shown as it is
+    every other frame --> head pose and deformations of 3D keypoints (`hdac.parameters`) ----> reference, animated
+    now and then -------> a binary residual (`hdac.codecs.residual`): the enhanced frame is the reference from then on
+                          or a new reference picture
+
+Canonical keypoints, and the pose of a reference picture, the decoder finds by itself. The pose of a reference that a
+residual has made is that of its frame, as it was sent. Motion is predicted from what was sent before, never from what a
+network has found, so it decodes to the same numbers everywhere.
+
+How many of the deformations are sent, frame by frame, the encoder decides by squared error against true bits, or it is fixed.
+When a residual or a new reference picture is sent says `hdac.codecs.refresh`. Seen from elsewhere, by the decoder's own choice
+(`View`), a clip is animated from first to last: references, too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.stream import StreamHeader
+from data.clip import Clip
+from data.errors import BitstreamError, InputError
+from hdac import weights
+from hdac.codecs import face_box
+from hdac.codecs import reference as reference_picture
+from hdac.codecs.base_layer import Planes
+from hdac.codecs.in_flight import at_once, in_flight, same
+from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier, squared_error
+from hdac.codecs.refresh import Refresh, ResidualRule, check_rule, squared_error_y
+from hdac.container import LayeredHeader, Reader, Unit, Writer
+from hdac.parameters import (
+    CODERS,
+    Motion,
+    PaperDecoder,
+    PaperEncoder,
+    ParameterDecoder,
+    ParameterEncoder,
+    ParameterSettings,
+)
+
+if TYPE_CHECKING:
+    from hdac.codecs.face_animator import FaceAnimator, View
+    from hdac.nets.vid2vid import Vid2VidNet
+
+CODE_VERSION = 1
+"""Raised with every change that can change a stream or a decoded frame."""
+
+RESIDUALS = ("never", "rd", "period")
+"""Of what is sent beside pictures: no residuals; where they pay; one every `intra_period` frames, in the place of a picture."""
+
+FRACTIONS = (0.25, 0.5, 0.75, 1.0)
+"""chosen: of all deformations, numbers of them among which the encoder decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceVid2Vid(LayeredCodec):
+    """The codec of 3D keypoints; moved along its curve by the QP of its references."""
+
+    qp: int
+    """Of the references."""
+    reference_codec: str = "bpg"
+    """Of the references: "bpg", "vvc" or "learned" (`hdac.codecs.reference`)."""
+    refresh: str = "never"
+    """When a new reference picture is sent: one of `hdac.codecs.refresh.RULES`."""
+    threshold_db: float = 33.0
+    """Of "psnr"."""
+    intra_period: int = 0
+    """Frames from one new reference to the next, besides `refresh`; 0: none."""
+    residual: str = "never"
+    """When residuals are sent: one of RESIDUALS."""
+    keypoints: int | None = None
+    """How many deformations are sent; None: as many as pay."""
+    motion_coder: str = "adaptive"
+    """"adaptive", or "paper": see `hdac.parameters`."""
+    step: int = 128
+    """Quantiser steps per unit of the adaptive coder."""
+    best_look: bool = True
+    network: str = "face-vid2vid"
+    residual_network: str = "residual"
+
+    name: ClassVar[str] = "face-vid2vid"
+
+    def __post_init__(self) -> None:
+        check_rule(self.refresh)
+        if self.residual not in RESIDUALS:
+            raise InputError(f"residual {self.residual!r} is not one of {', '.join(RESIDUALS)}")
+        if self.residual == "period" and not self.intra_period:
+            raise InputError("residual 'period' without an intra_period")
+        if self.motion_coder not in CODERS:
+            raise InputError(f"motion_coder {self.motion_coder!r} is not one of {', '.join(CODERS)}")
+        ParameterSettings(max(1, self.keypoints or 1), self.step)
+        reference_picture.check(self.reference_codec, self.qp)
+
+    @property
+    def coarsest(self) -> int:
+        return reference_picture.MAX_QP[self.reference_codec]
+
+    @property
+    def label(self) -> str:
+        parts = [f"face-vid2vid QP {self.qp}"]
+        parts += [f"refresh {self.refresh}"] * (self.refresh != "never") + ["residual"] * (self.residual != "never")
+        parts += [] if self.keypoints is None else [f"{self.keypoints} kp"]
+        return " ".join(parts + ["paper's coder"] * (self.motion_coder == "paper"))
+
+    @property
+    def version(self) -> str:
+        parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex()]
+        if self.residual != "never":
+            parts.append(weights.weights_id(weights.find(self.residual_network)).hex())
+        return " ".join((*parts, reference_picture.version(self.reference_codec, self.qp)))
+
+    def command(self, clip: Clip) -> str:
+        return repr(self)
+
+    # -- encoder -----------------------------------------------------------------------------------------------------
+
+    def encode(self, clip: Clip) -> bytes:
+        """The whole stream."""
+        check_size(clip.width, clip.height)
+        from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
+        from hdac.codecs.face_animator import FaceAnimator
+        from hdac.codecs.residual import MAX_CHAIN, ResidualCoder
+        from hdac.nets.residual import ResidualNet
+        from hdac.nets.vid2vid import Vid2VidNet
+
+        network = networks.by_name(self.network, Vid2VidNet)
+        n_keypoints = network.net.settings.n_keypoints
+        if self.keypoints is not None and self.keypoints > n_keypoints:
+            raise InputError(f"{self.keypoints} keypoints of a network that has {n_keypoints}")
+        residuals = None
+        if self.residual != "never":
+            residuals = networks.by_name(self.residual_network, ResidualNet)
+        header = LayeredHeader(
+            StreamHeader.of(clip, self.name),
+            reference_qp=self.qp,
+            best_look=self.best_look,
+            reference_codec=self.reference_codec,
+            keypoints_sent=True,
+            keypoint_step=self.step,
+            paper_coder=self.motion_coder == "paper",
+            checksum_interval=self.checksum_interval,
+            weights_id=network.weights_id,
+            residual_id=residuals.weights_id if residuals else b"",
+            face_box=face_box.find(clip),
+        )
+        animator = FaceAnimator(network, self.qp, self.best_look, header.face_box)
+        size = clip.height, clip.width
+        enhancer = ResidualCoder(residuals, size) if residuals else None
+        sender = _Sender(self, network.net, animator, size)
+        pictures, residual_rule = Refresh(self.refresh, self.qp, self.threshold_db), ResidualRule(self.qp)
+        writer, chain = Writer(header), 0
+        parts = [writer.header]
+        for t in range(clip.n_frames):
+            source = clip.y[t], clip.u[t], clip.v[t]
+            due = t == 0 or bool(self.intra_period and t % self.intra_period == 0)
+            if t > 0 and (not due or self.residual == "period"):
+                motion, layer, shown, give_back = sender.send(source)
+                if not pictures.wants_new(source, squared_error_y(source, shown)):
+                    unit = Unit(keypoints=layer)
+                    error = squared_error(source, shown)
+                    tried = due if self.residual == "period" else residual_rule.lacks(error)
+                    if enhancer is not None and tried and chain < MAX_CHAIN:
+                        _, extra, enhanced, left = enhancer.find(source, shown, lagrange_multiplier(self.qp))
+                        if self.residual == "period" or residual_rule.worth(error, left, 8 * len(extra)):
+                            unit, chain = Unit(keypoints=layer, residual=extra), chain + 1
+                            animator.refer_to(enhanced, motion)
+                            pictures.refreshed(source, enhanced, 8 * len(extra))
+                    parts.append(writer.add(unit))
+                    continue
+                give_back()
+            picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
+            decoded = reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
+            animator.refer_to(decoded)
+            chain = 0
+            pictures.refreshed(source, decoded, 8 * len(picture))
+            residual_rule.renewed(squared_error(source, decoded))
+            parts.append(writer.add(Unit(reference=picture)))
+        return b"".join(parts) + writer.finish()
+
+
+class _Sender:
+    """Motion of one frame after another, and how many of its deformations are worth their bits."""
+
+    def __init__(self, codec: FaceVid2Vid, net: Vid2VidNet, animator: FaceAnimator, size: tuple[int, int]) -> None:
+        n = net.settings.n_keypoints
+        self.animator, self.size = animator, size
+        self.factor = lagrange_multiplier(codec.qp)
+        counts = [round(share * n) for share in FRACTIONS] if codec.keypoints is None else [codec.keypoints]
+        self.counts = sorted(set(counts), reverse=True)
+        self.settings = ParameterSettings(n, codec.step)
+        self.coder: ParameterEncoder | PaperEncoder = ParameterEncoder(self.settings)
+        if codec.motion_coder == "paper":
+            self.coder = PaperEncoder(tables_of(net))
+
+    def send(self, source: Planes) -> tuple[Motion, bytes, Planes, Callable[[], None]]:
+        """Motion as the decoder has it, its layer, the picture shown, and what undoes it all."""
+        found = self.animator.motion(source)
+        before = self.coder
+        options = []
+        for count in self.counts:
+            coder = copy.deepcopy(before)
+            motion, layer = self._encode(coder, found, count)
+            options.append((coder, motion, layer))
+        tasks = [self.animator.task(motion, self.size) for _, motion, _ in options]
+        shown = list(in_flight(tasks, min(at_once(), len(tasks))))
+        costs = [
+            squared_error(source, picture) + self.factor * 8 * len(layer)
+            for picture, (_, _, layer) in zip(shown, options, strict=True)
+        ]
+        best = int(np.argmin(costs))
+        self.coder, motion, layer = options[best]
+
+        def undo() -> None:
+            self.coder = before
+
+        return motion, layer, shown[best], undo
+
+    def _encode(self, coder: ParameterEncoder | PaperEncoder, found: Motion, count: int) -> tuple[Motion, bytes]:
+        if isinstance(coder, PaperEncoder):
+            layer, table = coder.encode_first(found.table, count)
+            return Motion.of(table), layer
+        symbols = self.settings.quantise(found)
+        held = coder.held(symbols, count)
+        return self.settings.dequantise(held), coder.encode_first(symbols, count)
+
+
+def tables_of(net: Vid2VidNet) -> NDArray[np.int32]:
+    """The paper's coder's tables, which are part of the weights."""
+    tables: NDArray[np.int32] = net.tables.numpy().astype(np.int32)
+    return tables
+
+
+# -- decoder ---------------------------------------------------------------------------------------------------------
+
+
+def decode(reader: Reader, ahead: bool = False, view: View | None = None) -> Iterator[Planes]:
+    """Pictures as their units arrive or, ahead of that, several at once (`hdac.codecs.in_flight`).
+
+    view: from where the face is to be seen; None: as it was.
+    Raises BitstreamError for damage, WeightsMismatch for weights that are not here.
+    """
+    return in_flight(_tasks(reader, view), at_once() if ahead else 1)
+
+
+def _tasks(reader: Reader, view: View | None) -> Iterator[Callable[[], Planes]]:
+    """Per frame what gives the picture shown."""
+    from hdac import network as networks
+    from hdac.codecs.face_animator import FaceAnimator
+    from hdac.codecs.residual import ResidualCoder
+    from hdac.nets.residual import ResidualNet
+    from hdac.nets.vid2vid import Vid2VidNet
+
+    header = reader.header
+    if header.reference_codec == "base" or not header.keypoints_sent:
+        raise BitstreamError("face-vid2vid has references of its own and sends motion, the header says something else")
+    network = networks.by_id(header.weights_id, Vid2VidNet)
+    animator = FaceAnimator(network, header.reference_qp, header.best_look, header.face_box)
+    elsewhere = None
+    if view is not None and not view.is_own:
+        elsewhere = FaceAnimator(network, header.reference_qp, header.best_look, header.face_box, view)
+    size = header.stream.height, header.stream.width
+    enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size) if header.residual_id else None
+    settings = ParameterSettings(network.net.settings.n_keypoints, header.keypoint_step)
+    adaptive = ParameterDecoder(settings)
+    paper = PaperDecoder(tables_of(network.net)) if header.paper_coder else None
+
+    def shown_as(picture: Planes, motion: Motion) -> Callable[[], Planes]:
+        if elsewhere is None:
+            return partial(same, picture)
+        elsewhere.reference = animator.reference
+        return elsewhere.task(motion, size)
+
+    for unit in checked_units(reader):
+        if unit.reference is not None:
+            if unit.keypoints is not None or unit.residual is not None:
+                raise BitstreamError("a reference with motion or a residual beside it")
+            decoded = reference_picture.decode(unit.reference, *size, header.reference_codec, header.stream.colour)
+            animator.refer_to(decoded)
+            yield shown_as(decoded, animator.at_rest)
+            continue
+        if unit.keypoints is None or animator.reference is None:
+            raise BitstreamError("a frame without motion, or in front of the first reference")
+        if paper is not None:
+            motion = Motion.of(paper.decode(unit.keypoints))
+        else:
+            motion = settings.dequantise(adaptive.decode(unit.keypoints))
+        task = animator.task(motion, size)
+        if unit.residual is not None:
+            assert enhancer is not None  # `checked_units` knows
+            enhanced = enhancer.enhance(task(), enhancer.unpack(unit.residual))
+            animator.refer_to(enhanced, motion)
+            yield shown_as(enhanced, motion)
+        elif elsewhere is not None:
+            elsewhere.reference = animator.reference
+            yield elsewhere.task(motion, size)
+        else:
+            yield task

@@ -1,0 +1,110 @@
+"""When the reference of an animation is renewed, and by what: a new picture, or a residual over what is shown
+(`hdac.codecs.residual`).
+
+    rd     ours: as soon as what the old reference has lost, summed up since it was sent, exceeds what a new one costs
+           (a ski rental: at most twice the cost of an encoder that knew the future), distortion against true bits by the
+           Lagrangian factor of HEVC's reference software for the reference's QP
+    psnr   DAC's paper's: where the smoothed PSNR-Y of the animation falls below a threshold; ours: at a scene cut, which one
+           frame far below it is, without the frame that smoothing would wait for
+    never  a scene cut, too, is animated from what there is
+
+Where residuals are sent they follow the first rule, with what they cost, whatever is said of new pictures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data.errors import InputError
+from hdac.codecs.base_layer import Planes
+from hdac.codecs.layered import lagrange_multiplier
+
+RULES = ("rd", "psnr", "never")
+
+CUT_DB = 10.0
+"""Chosen: a frame whose PSNR-Y is that far below the threshold is no animation of the reference, but another scene."""
+
+WORSE = 1.1
+"""Chosen: references of before are tried where the error is so much larger than when they were tried last, or since."""
+
+FIRST_RESIDUAL_BITS = 8 * 1500
+"""Chosen: what the first residual of a clip is expected to take."""
+
+
+def check_rule(rule: str) -> None:
+    """Raises InputError for another one than RULES."""
+    if rule not in RULES:
+        raise InputError(f"refresh {rule!r} is not one of {', '.join(RULES)}")
+
+
+def squared_error_y(source: Planes, shown: Planes) -> float:
+    """Sum over luma."""
+    return float(((source[0].astype(np.float32) - shown[0]) ** 2).sum())
+
+
+def psnr_y(squared_error: float, source: Planes) -> float:
+    """In dB."""
+    return float(10 * np.log10(255.0**2 * source[0].size / max(squared_error, 1.0)))
+
+
+class Refresh:
+    """When to send a new reference."""
+
+    def __init__(self, rule: str, qp: int, threshold_db: float) -> None:
+        self.rule, self.threshold_db = rule, threshold_db
+        self.factor = lagrange_multiplier(qp)
+        self.price = self.floor = self.lost = self.smoothed_db = self.looked_at = 0.0
+
+    def refreshed(self, source: Planes, shown: Planes, bits: int) -> None:
+        """A new reference was sent: what it cost, and the error that it leaves in its own frame."""
+        self.floor, self.price, self.lost = squared_error_y(source, shown), self.factor * bits, 0.0
+        self.smoothed_db, self.looked_at = psnr_y(self.floor, source), self.floor
+
+    def looks_back(self, error: float) -> bool:
+        """Whether to try references of before, which takes as much time each as the one in use."""
+        return error > WORSE * self.looked_at
+
+    def best(self, errors: list[float]) -> int:
+        """Index of the reference to animate; another one than that in use must be worth its two bytes."""
+        costs = [error + (self.factor * 16 if i else 0.0) for i, error in enumerate(errors)]
+        best = int(np.argmin(costs))
+        self.looked_at = min(errors[best], self.looked_at) if len(errors) == 1 else errors[best]
+        return best
+
+    def wants_new(self, source: Planes, error: float) -> bool:
+        """Whether this frame should be a new reference."""
+        if self.rule == "rd":
+            self.lost += max(0.0, error - self.floor)
+            return self.lost > self.price
+        if self.rule == "psnr":
+            now_db = psnr_y(error, source)
+            self.smoothed_db = (self.smoothed_db + now_db) / 2
+            return self.smoothed_db < self.threshold_db or now_db < self.threshold_db - CUT_DB
+        return False
+
+
+class ResidualRule:
+    """When to send a residual: errors are summed over all samples, frame by frame `lacks`, then `worth` of what was tried."""
+
+    def __init__(self, qp: int) -> None:
+        self.factor = lagrange_multiplier(qp)
+        self.price = self.factor * FIRST_RESIDUAL_BITS
+        self.floor = self.lost = 0.0
+        self.n_frames = 0
+
+    def lacks(self, error: float) -> bool:
+        """Whether so much has been lost since the last one that a new one should be tried."""
+        self.lost += max(0.0, error - self.floor)
+        self.n_frames += 1
+        return self.lost > self.price
+
+    def worth(self, error: float, enhanced: float, bits: int) -> bool:
+        """Whether a residual pays if what follows lasts as long as what came before: it was sent, or nothing was."""
+        self.price = self.factor * bits
+        pays = self.price < self.n_frames * (error - enhanced)
+        self.renewed(enhanced if pays else error)
+        return pays
+
+    def renewed(self, error: float) -> None:
+        """The reference is new, and leaves this error in its own frame."""
+        self.floor, self.lost, self.n_frames = error, 0.0, 0

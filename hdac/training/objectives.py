@@ -1,0 +1,303 @@
+"""What a training run minimises: one objective a kind of network (`hdac.nets.models`), all made of the same terms."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hdac.keypoints import KeypointSettings
+from hdac.nets import vid2vid
+from hdac.nets.hybrid import HybridNet, Window, condition
+from hdac.nets.keypoints import Keypoints
+from hdac.nets.picture import to_rgb
+from hdac.nets.residual import BLOCK, ResidualNet, blocks_to_samples, signs_of
+from hdac.nets.vid2vid import Parameters, Vid2VidNet
+from hdac.network import by_name
+from hdac.training.batches import Batch
+from hdac.training.losses import (
+    ThinPlateSpline,
+    equivariance,
+    jacobian_equivariance,
+    keypoint_prior,
+    ms_ssim,
+    pose_error,
+    psnr_db,
+)
+from hdac.training.settings import LOADERS, TrainSettings
+
+JACOBIAN_STEP = KeypointSettings.jacobian_step
+
+Outcome = tuple[Tensor, dict[str, Tensor], Tensor, Tensor, Tensor]
+"""(loss, its terms, what came out and what was wanted as R'G'B', (B,) which of them ask for best look)."""
+
+
+class Objective(nn.Module, ABC):
+    """The loss of a batch: one forward pass of everything, so that DDP sees all of it. All choices are drawn picture by
+    picture."""
+
+    wants_flow: ClassVar[bool] = False
+    """Whether batches need optical flow."""
+    corrections: ClassVar[tuple[str, ...]] = ()
+    """Names of `pictures` whose gain over the base layer is reported."""
+
+    def __init__(self, net: nn.Module, settings: TrainSettings) -> None:
+        super().__init__()
+        self.net = net
+        self.settings = settings
+        # in a list: neither trained nor saved
+        self.judge = [LOADERS[settings.perceptual]()] if settings.perceptual else []
+
+    @abstractmethod
+    def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
+        """The loss of a batch."""
+
+    @abstractmethod
+    def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """What validation looks at, packed, by name: pictures of a network, and those that they are compared with."""
+
+    def all_look(self, look: Tensor, conditioned: bool) -> Tensor:
+        """Which pictures ask for best look: all or none of a network that is not told, or where no term would know."""
+        s = self.settings
+        if (s.perceptual or s.adversarial_weight) and conditioned:
+            return look
+        return torch.full_like(look, bool(s.perceptual or s.adversarial_weight))
+
+    def window(self, generator: torch.Generator, height: int) -> Window:
+        """What is refined and compared of pictures of that height, packed."""
+        side = min(self.settings.window // 2, height)
+        top, left = (4 * int(torch.randint((height - side) // 4 + 1, (), generator=generator)) for _ in range(2))
+        return Window(top, left, side)
+
+    def compare(self, picture: Tensor, wanted: Tensor, look: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+        """Loss and terms of packed pictures against what was wanted, and both as R'G'B'."""
+        s = self.settings
+        terms = {"psnr": -psnr_db(picture, wanted).mean()}
+        loss = s.psnr_weight * terms["psnr"]
+        rgb, wanted_rgb = to_rgb(picture.float()), to_rgb(wanted)
+        if s.l1_weight:
+            terms["l1"] = (rgb - wanted_rgb).abs().mean()
+            loss = loss + s.l1_weight * terms["l1"]
+        if s.mse_weight:
+            terms["mse"] = (rgb - wanted_rgb).square().mean()
+            loss = loss + s.mse_weight * terms["mse"]
+        if s.ms_ssim_weight:
+            terms["ms_ssim"] = 1 - ms_ssim(picture, wanted).mean()
+            loss = loss + s.ms_ssim_weight * terms["ms_ssim"]
+        rgb = rgb.clamp(0, 1)
+        if self.judge and look.any():
+            distance = self.judge[0](wanted_rgb[look].clamp(0, 1), rgb[look])
+            terms[self.judge[0].column] = distance.mean()
+            loss = loss + s.perceptual_weight * distance.sum() / len(look)
+        return loss, terms, rgb, wanted_rgb
+
+
+class HybridObjective(Objective):
+    """Of DAC and H-DAC: one network for all of their uses."""
+
+    wants_flow = True
+    corrections = ("hdac", "hdac_look")
+    net: HybridNet
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
+        s, device, b = self.settings, batch.source.device, len(batch.source)
+        shares = torch.tensor([[1 - s.no_base], [s.sent], [s.look]])
+        with_base, sent, look = (torch.rand(3, b, generator=generator) < shares).to(device)
+        look = self.all_look(look, self.net.settings.conditioned)
+        sent = sent | ~with_base
+        of_source = self.net.detect(batch.source)
+        of_base = of_source if s.sent >= 1 else self.net.detect(batch.base)
+        reference = self.net.reference(batch.reference)
+        target = chosen(sent, quantised(of_source, s.keypoint_step), of_base)
+        at_rest = chosen(sent, quantised(reference.keypoints, s.keypoint_step), reference.keypoints)
+        known = condition(batch.base_qp, batch.reference_qp, look.float())
+        known = torch.cat((known[:, :2] * with_base[:, None], known[:, 2:]), dim=1)
+        height = batch.source.shape[-2]
+        window = self.window(generator, height)
+        part = window if self.net.settings.colour == "packed" else None
+        out = self.net(reference._replace(keypoints=at_rest), target, batch.base, known, part, batch.flow)
+        picture, wanted = out.picture if part else window.of(out.picture, height), window.of(batch.source, height)
+        loss, terms, rgb, wanted_rgb = self.compare(picture, wanted, look)
+        terms["warp"] = -psnr_db(out.warped, batch.source).mean()
+        loss = loss + s.warp_weight * terms["warp"]
+        jacobian_weight = s.jacobian_weight if of_source.jacobian is not None else 0
+        if s.equivariance_weight or jacobian_weight:
+            transform = ThinPlateSpline(b, generator)
+            deformed = self.net.detect(transform.deform(batch.source))
+            terms["equivariance"] = equivariance(of_source, deformed, transform)
+            loss = loss + s.equivariance_weight * terms["equivariance"]
+            if jacobian_weight:
+                terms["jacobian"] = jacobian_equivariance(of_source, deformed, transform)
+                loss = loss + jacobian_weight * terms["jacobian"]
+        return loss, terms, rgb, wanted_rgb, look
+
+    def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The base layer, H-DAC (motion from the base layer) for least error and best look, H-DAC with sent keypoints, DAC."""
+        assert isinstance(net, HybridNet)
+        step = self.settings.keypoint_step
+        none, all_ = torch.zeros_like(batch.base_qp), torch.ones_like(batch.base_qp)
+        reference = net.reference(batch.reference)
+        at_rest = reference._replace(keypoints=quantised(reference.keypoints, step))
+        seen, sent = net.detect(batch.base), quantised(net.detect(batch.source), step)
+        known, look = (condition(batch.base_qp, batch.reference_qp, wish) for wish in (none, all_))
+        return {
+            "base": batch.base,
+            "hdac": net(reference, seen, batch.base, known, flow=batch.flow).picture,
+            "hdac_sent": net(at_rest, sent, batch.base, known, flow=batch.flow).picture,
+            "hdac_look": net(reference, seen, batch.base, look, flow=batch.flow).picture,
+            "dac": net(at_rest, sent, None, condition(None, batch.reference_qp, none)).picture,
+            "dac_look": net(at_rest, sent, None, condition(None, batch.reference_qp, all_)).picture,
+        }
+
+
+class Vid2VidObjective(Objective):
+    """Of face-vid2vid: Eq. 5 with the weights of section A.2, and our PSNR term."""
+
+    net: Vid2VidNet
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
+        s, device, b = self.settings, batch.source.device, len(batch.source)
+        drawn = torch.rand(2, b, generator=generator)
+        look = self.all_look((drawn[0] < s.look).to(device), self.net.settings.conditioned)
+        n = self.net.settings.n_keypoints
+        kept = (n * (1 - s.dropout * drawn[1])).round().to(device)
+        kept = torch.where(torch.arange(b, device=device) % 2 == 0, n, kept)  # half of them: all
+        reference = self.net.reference(batch.reference)
+        found = self.net.estimate(batch.source)
+        target = quantised_parameters(found, s.keypoint_step).first(kept)
+        known = condition(None, batch.reference_qp, look.float())
+        height = batch.source.shape[-2]
+        window = self.window(generator, height)
+        part = window if self.net.settings.skips else None
+        out = self.net(reference, target, known, part)
+        picture, wanted = out.picture if part else window.of(out.picture, height), window.of(batch.source, height)
+        loss, terms, rgb, wanted_rgb = self.compare(picture, wanted, look)
+        terms["warp"] = -psnr_db(out.warped, batch.source).mean()
+        loss = loss + s.warp_weight * terms["warp"]
+        placed = vid2vid.keypoints(reference.canonical, found)
+        transform = ThinPlateSpline(b, generator)
+        deformed = vid2vid.keypoints(reference.canonical, self.net.estimate(transform.deform(batch.source)))
+        terms["equivariance"] = equivariance(Keypoints(placed[..., :2]), Keypoints(deformed[..., :2]), transform)
+        terms["prior"] = keypoint_prior(placed)
+        terms["pose"] = pose_error(found.angles, batch.pose)
+        terms["deformation"] = found.deformation.abs().sum(-1).mean()
+        weights = {
+            "equivariance": s.equivariance_weight,
+            "prior": s.prior_weight,
+            "pose": s.pose_weight,
+            "deformation": s.deformation_weight,
+        }
+        for name, weight in weights.items():
+            loss = loss + weight * terms[name]
+        return loss, terms, rgb, wanted_rgb, look
+
+    def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The reference as it is, moved by all deformations, by all for best look, by a quarter of them, and by the pose
+        alone."""
+        assert isinstance(net, Vid2VidNet)
+        reference = net.reference(batch.reference)
+        found = quantised_parameters(net.estimate(batch.source), self.settings.keypoint_step)
+        none, all_ = torch.zeros_like(batch.base_qp), torch.ones_like(batch.base_qp)
+        known, look = (condition(None, batch.reference_qp, wish) for wish in (none, all_))
+        n = net.settings.n_keypoints
+        return {
+            "reference": batch.reference,
+            "moved": net(reference, found, look).warped,
+            "vid2vid": net(reference, found, known).picture,
+            "vid2vid_look": net(reference, found, look).picture,
+            "vid2vid_quarter": net(reference, found.first(all_ * (n // 4)), look).picture,
+            "vid2vid_pose": net(reference, found.first(none), look).picture,
+        }
+
+
+class ResidualObjective(Objective):
+    """Of binary residuals: over base layers and animations, as networks that are there already make them."""
+
+    net: ResidualNet
+
+    def __init__(self, net: nn.Module, settings: TrainSettings) -> None:
+        super().__init__(net, settings)
+        self.maker = [by_name(MAKER, HybridNet).net]  # in a list: neither trained nor saved
+
+    def lacking(self, batch: Batch, which: Tensor) -> Tensor:
+        """Pictures that lack something, packed: DAC's where `which`, (B,), is true, else the base layer's."""
+        maker = self.maker[0].to(batch.source.device)
+        with torch.no_grad():
+            reference, target = maker.reference(batch.reference), maker.detect(batch.source)
+            known = condition(None, batch.reference_qp, torch.zeros_like(batch.reference_qp))
+            animated = maker(reference, target, None, known).picture.float()
+        return torch.where(which[:, None, None, None], animated, batch.base)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
+        s, device, b = self.settings, batch.source.device, len(batch.source)
+        drawn = torch.rand(2, b, generator=generator).to(device)
+        picture = self.lacking(batch, drawn[0] < 0.5)
+        window = self.window(generator, picture.shape[-2])
+        picture, wanted = (window.of(one, batch.source.shape[-2]) for one in (picture, batch.source))
+        gain = gain_of(wanted - picture)
+        signs = signs_of(self.net.encode((wanted - picture) / gain))
+        blocks = torch.rand(b, 1, *(n // BLOCK for n in signs.shape[-2:]), generator=generator).to(device)
+        kept = (blocks > torch.rand(b, 1, 1, 1, generator=generator).to(device)) | (drawn[1] > s.holes)[:, None, None, None]
+        there = blocks_to_samples(kept.float(), (signs.shape[-2], signs.shape[-1])).to(signs.dtype)
+        signs = signs * there
+        enhanced = picture + gain * self.net.decode(signs)
+        none = torch.zeros(b, dtype=torch.bool, device=device)
+        loss, terms, rgb, wanted_rgb = self.compare(enhanced, wanted, none)
+        surprise = F.softplus(-self.net.context(signs).float() * signs.float()) * there.float() / math.log(2)
+        terms["bits"] = surprise.sum() / (there.float().sum() * signs.shape[1]).clamp_min(1)
+        return loss + s.rate_weight * terms["bits"], terms, rgb, wanted_rgb, none
+
+    def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The base layer and an animation, without and with their residuals."""
+        assert isinstance(net, ResidualNet)
+        found = {}
+        for name, animated in (("base", False), ("dac", True)):
+            picture = self.lacking(batch, torch.full_like(batch.base_qp, animated, dtype=torch.bool))
+            gain = gain_of(batch.source - picture)
+            found[name] = picture
+            found[f"{name}_residual"] = picture + gain * net.decode(signs_of(net.encode((batch.source - picture) / gain)))
+        return found
+
+
+MAKER = "lite"
+"""Weights that make the pictures that residuals are trained on."""
+LEAST_GAIN = 0.5 / 255
+
+
+def gain_of(difference: Tensor) -> Tensor:
+    """Root mean square of packed differences: (B, 1, 1, 1)."""
+    return difference.float().square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(LEAST_GAIN)
+
+
+OBJECTIVES: dict[type[nn.Module], type[Objective]] = {
+    HybridNet: HybridObjective,
+    Vid2VidNet: Vid2VidObjective,
+    ResidualNet: ResidualObjective,
+}
+
+
+def chosen(which: Tensor, a: Keypoints, b: Keypoints) -> Keypoints:
+    """Those of `a` where `which`, (B,), is true, else those of `b`."""
+    position = torch.where(which[:, None, None], a.position, b.position)
+    if a.jacobian is None or b.jacobian is None:
+        return Keypoints(position)
+    return Keypoints(position, torch.where(which[:, None, None, None], a.jacobian, b.jacobian))
+
+
+def quantised(found: Keypoints, step: int) -> Keypoints:
+    """As a decoder gets them; the gradient passes as if they had not been rounded."""
+    jacobian = None if found.jacobian is None else _rounded(found.jacobian, JACOBIAN_STEP)
+    return Keypoints(_rounded(found.position, step), jacobian)
+
+
+def quantised_parameters(found: Parameters, step: int) -> Parameters:
+    """Likewise of face-vid2vid's."""
+    return Parameters(*(_rounded(values, step) for values in found))
+
+
+def _rounded(values: Tensor, step: int) -> Tensor:
+    return values + ((values * step).round() / step - values).detach()

@@ -1,0 +1,67 @@
+"""Head poses of cached clips, by a teacher: two FSA-Nets (Yang et al., "FSA-Net: learning fine-grained structure aggregation
+for head pose estimation from a single image", CVPR 2019), averaged. face-vid2vid learns them (Eq. 5, L_H); nothing else
+needs them.
+
+    poses.npy    float32 (n, 3)   yaw, pitch, roll of every stored frame in degrees; NaN where there is no face
+
+The networks and YuNet are those of `data.pretrained`: at training only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data import pretrained
+from data.faces import YuNet, onnx_session
+from hdac.nets.picture import pack, to_rgb
+from hdac.training.cache import HEIGHT, WIDTH, CachedClip
+
+CROP, SIDE = 1.2, 64  # side of the crop in those of the face box; of the network's picture
+
+
+class Teacher:
+    """Raises WeightsUnavailable where its networks are not here."""
+
+    def __init__(self) -> None:
+        self.detector = YuNet(pretrained.find("yunet"))
+        self.sessions = [onnx_session(pretrained.find(name)) for name in ("fsanet_1x1", "fsanet_var")]
+
+    def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Yaw, pitch, roll in degrees of the best face in a picture (H, W, 3); NaN where there is none."""
+        faces = self.detector.faces(rgb)
+        if not faces:
+            return np.full(3, np.nan, np.float32)
+        x, y, width, height = faces[0].box.astype(float)
+        scale = SIDE / (CROP * max(width, height))
+        centre = np.array([x + width / 2, y + height / 2])
+        to_crop = np.column_stack((scale * np.eye(2), (SIDE - 1) / 2 - scale * centre))
+        crop = cv2.warpAffine(rgb, to_crop, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+        value = (crop[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32) - 127.5) / 128.0
+        found = [session.run(None, {session.get_inputs()[0].name: value})[0].ravel() for session in self.sessions]
+        return np.mean(found, axis=0).astype(np.float32)
+
+
+def add_poses(clips: list[CachedClip], folder: Path) -> None:
+    """Writes poses.npy for the clips of a cache that have none yet; shows progress. Raises WeightsUnavailable."""
+    todo = [clip for clip in clips if not (folder / clip.name / "poses.npy").exists()]
+    if not todo:
+        return
+    teacher = Teacher()
+    for clip in tqdm(todo, desc="head poses", unit="clip"):
+        poses = np.stack([teacher(picture) for picture in _pictures(clip)])
+        part = folder / clip.name / ".poses.npy"
+        np.save(part, poses)
+        part.rename(folder / clip.name / "poses.npy")
+
+
+def _pictures(clip: CachedClip) -> Iterator[NDArray[np.uint8]]:
+    for frame in clip.source:
+        rgb = to_rgb(pack(torch.from_numpy(np.array(frame))[None], HEIGHT, WIDTH))[0]
+        yield (rgb.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,157 @@
+"""Binary residuals: coded signs come back, integers agree with the network, training closes the gap to the source."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data.errors import BitstreamError
+from hdac.codecs.base_layer import Planes
+from hdac.codecs.refresh import ResidualRule
+from hdac.codecs.residual import N_GAINS, Residual, ResidualCoder, gain_of
+from hdac.nets.residual import BLOCK, UNIT, ResidualNet, ResidualSettings, blocks_to_samples, signs_of
+from hdac.network import Network
+from tests.hdac.nets import tiny_residual_net
+
+SIZE = 90, 101
+
+
+def coder(net: ResidualNet | None = None, size: tuple[int, int] = SIZE) -> ResidualCoder:
+    return ResidualCoder(Network(net or tiny_residual_net(), b"", "tiny"), size)
+
+
+def noise(seed: int, size: tuple[int, int] = SIZE) -> Planes:
+    rng = np.random.default_rng(seed)
+    half = (size[0] + 1) // 2, (size[1] + 1) // 2
+    return tuple(rng.integers(0, 256, shape).astype(np.uint8) for shape in (size, half, half))  # type: ignore[return-value]
+
+
+def random_residual(of: ResidualCoder, seed: int, share: float = 0.5) -> Residual:
+    rng = np.random.default_rng(seed)
+    height, width = (side // 8 for side in of.padded)
+    blocks = rng.random((height // BLOCK, width // BLOCK)) < share
+    there = np.kron(blocks, np.ones((BLOCK, BLOCK), bool))
+    signs = np.where(there, rng.choice((-1, 1), (of.net.settings.channels, height, width)), 0).astype(np.int8)
+    return Residual(int(rng.integers(N_GAINS)), blocks, signs)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_residual_comes_back(share: float) -> None:
+    ours = coder()
+    sent = random_residual(ours, 1, share)
+    layer = ours.pack(sent)
+    got = coder().unpack(layer)  # another object, that has seen nothing
+    assert got.gain == sent.gain and np.array_equal(got.blocks, sent.blocks) and np.array_equal(got.signs, sent.signs)
+    shown = noise(2)
+    assert all(np.array_equal(a, b) for a, b in zip(ours.enhance(shown, sent), coder().enhance(shown, got), strict=True))
+    if share == 0:
+        assert len(layer) <= 3 and all(np.array_equal(a, b) for a, b in zip(ours.enhance(shown, got), shown, strict=True))
+
+
+def test_the_integers_of_the_context_model_are_the_networks_log_odds() -> None:
+    ours = coder()
+    signs = random_residual(ours, 3).signs
+    with torch.no_grad():
+        exact = ours.net.context(torch.from_numpy(signs)[None].float())[0].numpy()
+    n_terms = 5 * ours.net.settings.channels + 1
+    assert np.abs(ours._model.log_odds(signs) / UNIT - exact).max() <= 0.5 * n_terms / UNIT
+
+
+def test_contexts_save_bits_where_signs_follow_from_those_before() -> None:
+    net = tiny_residual_net()
+    with torch.no_grad():
+        for parameter in net.context.parameters():
+            parameter.zero_()
+        net.context.neighbours[0].fill_diagonal_(3.0)  # as the one to the left
+    ours = coder(net)
+    everywhere = random_residual(ours, 4, share=1.0)
+    alike = Residual(5, everywhere.blocks, np.ones_like(everywhere.signs))
+    assert len(ours.pack(alike)) < len(ours.pack(everywhere)) / 8
+
+
+def test_what_is_left_out_changes_nothing_far_from_it() -> None:
+    ours = coder(size=(256, 256))
+    sent = random_residual(ours, 5, share=0.0)
+    blocks = np.zeros_like(sent.blocks)
+    blocks[0, 0] = True
+    signs = np.zeros_like(sent.signs)
+    signs[:, :BLOCK, :BLOCK] = 1
+    shown = tuple(np.full(plane.shape, 128, np.uint8) for plane in noise(1, (256, 256)))
+    enhanced = ours.enhance(shown, Residual(N_GAINS - 1, blocks, signs))  # type: ignore[arg-type]
+    changed = enhanced[0] != shown[0]
+    assert changed[:32, :32].any() and not changed[64:].any() and not changed[:, 64:].any()
+
+
+def test_blocks_are_chosen_by_what_they_gain() -> None:
+    """With a network that was trained for seconds on its own kind of picture."""
+    torch.manual_seed(0)
+    net = ResidualNet(ResidualSettings("test", channels=8, filters=16))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(150):
+        steps = torch.randn(4, 1, 8, 8).sign().expand(-1, 4, -1, -1)  # packed: four luma samples, no chroma
+        difference = torch.nn.functional.interpolate(torch.cat((steps, torch.zeros(4, 2, 8, 8)), dim=1), scale_factor=4)
+        blocks = blocks_to_samples((torch.rand(4, 1, 2, 2) < 0.7).float(), (8, 8))
+        there = torch.nn.functional.interpolate(blocks, scale_factor=4)
+        loss = (net.decode(signs_of(net.encode(difference)) * blocks) - difference * there).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    ours = coder(net.eval(), (128, 128))
+    rng = np.random.default_rng(0)
+    shown = tuple(np.full(shape, 100, np.uint8) for shape in ((128, 128), (64, 64), (64, 64)))
+    pattern = np.kron(rng.choice((-20, 20), (4, 8)), np.ones((8, 8)))
+    source = shown[0].copy()
+    source[:32, :64] = 100 + pattern[:, :64]  # something is lacking in the upper left only
+    wanted: Any = (source, shown[1], shown[2])
+    residual, layer, enhanced, left = ours.find(wanted, shown, multiplier=5.0)  # type: ignore[arg-type]
+    before = float(((source.astype(float) - shown[0]) ** 2).sum())
+    assert residual.blocks[:1].any() and not residual.blocks[2:].any()
+    assert left < 0.7 * before and len(layer) < 300
+    assert left == sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in zip(wanted, enhanced, strict=True))
+    none, empty, *_ = ours.find(wanted, shown, multiplier=1e9)  # type: ignore[arg-type]
+    assert not none.blocks.any() and len(empty) < 4
+
+
+def test_signs_pass_gradients_inside_of_one_only() -> None:
+    latent = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0], requires_grad=True)
+    signs = signs_of(latent)
+    assert signs.tolist() == [-1, -1, 1, 1, 1]
+    signs.sum().backward()
+    assert latent.grad is not None and latent.grad.tolist() == [0, 1, 1, 1, 0]
+
+
+def test_gains_span_what_differences_are() -> None:
+    assert gain_of(0) * 255 == 0.25 and 50 < gain_of(N_GAINS - 1) * 255 < 60
+
+
+def test_a_residual_is_sent_when_what_was_lost_pays_for_it() -> None:
+    rule = ResidualRule(qp=30)
+    rule.renewed(1000.0)
+    rule.price = 500.0
+    assert [rule.lacks(1200.0) for _ in range(3)] == [False, False, True]
+    bits = round(400 / rule.factor)
+    assert not rule.worth(1200.0, 1150.0, bits)  # 3 frames x 50 gained for 400
+    assert rule.floor == 1200.0 and not rule.lacks(1200.0)
+    assert rule.lacks(1200.0 + rule.price + 1)
+    assert rule.worth(3000.0, 1000.0, bits) and rule.floor == 1000.0
+
+
+def test_damage_is_an_error_or_a_residual() -> None:
+    ours, rng, noticed = coder(), random.Random(1), 0
+    whole = ours.pack(random_residual(ours, 6))
+    for layer in (b"", bytes((N_GAINS,)) + whole[1:], whole + b"\0"):
+        with pytest.raises(BitstreamError):
+            ours.unpack(layer)
+    for _ in range(60):
+        data = bytearray(whole)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        try:
+            got = ours.unpack(bytes(data))
+            assert set(np.unique(got.signs)) <= {-1, 0, 1}
+        except BitstreamError:
+            noticed += 1
+    assert noticed > 10
