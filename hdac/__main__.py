@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,16 +28,20 @@ from data.io import read_clip, write_clip
 from data.planar import y4m_frame, y4m_header
 from hdac import weights
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
+from hdac.codecs.view import View
 from hdac.container import BASE_CODECS, BASE_STEPS, LayeredHeader, Reader
-from hdac.decoder import decode_tolerant, frames, verified_frames
+from hdac.decoder import decode_tolerant, decode_view, frames, verified_frames
 from hdac.families import LAYERED
+from hdac.parameters import CODERS
 from hdac.rate import hit
 from hdac.systems import FAMILIES, decode, ledger
 
-DEFAULT_NETWORK = "lite"
+NETWORKS = {"dac": "lite", "hdac": "lite", "face-vid2vid": "face-vid2vid"}
+"""Codecs that take --network, and the weights that they take without it."""
 QP_HELP = """the standard's own quantiser (AV1 and VP9: 0 to 63); for stills that have a quality instead, the steps below
 the best one (JPEG 95, WebP and AVIF 100, learned 8)"""
 
@@ -82,12 +87,15 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
     name: str = args.codec
     if name not in FAMILIES:
         raise InputError(f"unknown codec {name!r}; there are {', '.join(FAMILIES)}")
-    missing = weights.missing(args.network) if name in ("dac", "hdac") else FAMILIES[name].missing()
+    network = args.network or NETWORKS.get(name, "")
+    missing = weights.missing(network) if network else FAMILIES[name].missing()
     if missing:
         raise InputError(f"codec {name} cannot run here: {missing}")
     period = intra_period(args.regime)
     _check_layer_options(name, args)
-    common = {"qp": args.qp, "intra_period": period, "best_look": args.best_look, "network": args.network}
+    common = {"qp": args.qp, "intra_period": period, "network": network}
+    if name in ("dac", "hdac"):
+        common |= {"best_look": args.best_look, "residual": args.residual}
     reference = {} if args.reference_codec is None else {"reference_codec": args.reference_codec}
     if name == "hdac":
         base = {"base_codec": args.base_codec, "base_every": args.base_every, "base_half": args.base_half}
@@ -95,8 +103,10 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
         return Hdac(**common, **base, **reference)
     if name == "dac":
         return Dac(**common, **reference)
-    if args.best_look or args.network != DEFAULT_NETWORK:
-        raise InputError(f"--best-look and --network are for dac and hdac, not for {name}")
+    if name == "face-vid2vid":
+        residual = "rd" if args.residual else "never"
+        motion = {"keypoints": args.keypoints, "motion_coder": args.motion_coder}
+        return FaceVid2Vid(**common, **motion, **reference, residual=residual)
     codec = FAMILIES[name].candidates(args.regime, 1)[0]
     if not isinstance(codec, Tunable):
         raise InputError(f"codec {name} has no quantiser to set")
@@ -105,6 +115,17 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
 
 def _check_layer_options(name: str, args: argparse.Namespace) -> None:
     """Raises InputError for options of layers that the codec does not have."""
+    of_networks = {
+        "--network": (args.network is not None, NETWORKS),
+        "--residual": (args.residual, NETWORKS),
+        "--best-look": (args.best_look, ("dac", "hdac")),
+        "--reference-codec": (args.reference_codec is not None, NETWORKS),
+        "--keypoints": (args.keypoints is not None, ("face-vid2vid",)),
+        "--motion-coder": (args.motion_coder != CODERS[0], ("face-vid2vid",)),
+    }
+    for option, (given, having) in of_networks.items():
+        if given and name not in having:
+            raise InputError(f"codec {name} has no {option}; {', '.join(having)} {'have' if len(having) > 1 else 'has'}")
     of_hdac = {
         "--base-codec": args.base_codec != "hevc",
         "--base-every": args.base_every != 1,
@@ -114,8 +135,6 @@ def _check_layer_options(name: str, args: argparse.Namespace) -> None:
         "--send-keypoints": args.send_keypoints,
     }
     wrong = [option for option, given in of_hdac.items() if given and name != "hdac"]
-    if args.reference_codec is not None and name not in ("dac", "hdac"):
-        wrong.append("--reference-codec")
     if wrong:
         raise InputError(f"codec {name} has no {', '.join(wrong)}; hdac has")
     if name == "hdac" and args.reference_codec is not None and args.reference_qp is None:
@@ -124,10 +143,17 @@ def _check_layer_options(name: str, args: argparse.Namespace) -> None:
 
 def _decode(args: argparse.Namespace) -> None:
     _check_output(args.output, args.force)
+    view = View(args.rotate or View().angles, args.translate or View().translation)
     if str(args.input) == "-":
+        if not view.is_own:
+            raise InputError("--rotate and --translate take a file, not a pipe")
         _decode_pipe(args.output, args.tolerant)
         return
-    if args.tolerant:
+    if not view.is_own:
+        if args.tolerant:
+            raise InputError("--rotate and --translate show whole streams, not what is left of damaged ones")
+        clip = decode_view(args.input.read_bytes(), view)
+    elif args.tolerant:
         with args.input.open("rb") as file:
             clip, damage = decode_tolerant(file)
         if damage:
@@ -136,6 +162,16 @@ def _decode(args: argparse.Namespace) -> None:
         clip = decode(args.input.read_bytes())
     write_clip(clip, args.output, force=args.force)
     print(args.output)
+
+
+def _three(text: str) -> tuple[float, float, float]:
+    try:
+        x, y, z = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers like 20,0,-5") from None
+    if not all(math.isfinite(value) for value in (x, y, z)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not finite")
+    return x, y, z
 
 
 def _decode_pipe(output: Path, tolerant: bool) -> None:
@@ -188,7 +224,7 @@ def _settings(header: LayeredHeader) -> dict[str, str]:
     """What the header of a layered stream says besides size and rate, for people."""
     system, box = header.stream.standard, header.face_box
     said = {}
-    if system != "dac":
+    if header.has_base_layer:
         every = f", every {header.base_every} frames" if header.base_every > 1 else ""
         said["base layer"] = header.base_codec.upper() + every + ", half size" * header.base_half
         said["base QP"] = str(header.base_qp)
@@ -197,9 +233,11 @@ def _settings(header: LayeredHeader) -> dict[str, str]:
     said["reference"] = f"QP {header.reference_qp}, {reference}"
     if system != "hevc-stripped":
         how = "not sent" if not header.keypoints_sent else "sent with Jacobians" if header.jacobians else "sent"
-        said["keypoints"] = f"step {header.keypoint_step}, {how}"
+        said["keypoints"] = "by the paper's coder" if header.paper_coder else f"step {header.keypoint_step}, {how}"
         said["best look"] = "yes" if header.best_look else "no"
         said["weights"] = header.weights_id.hex()
+        if header.residual_id:
+            said["residuals"] = f"by the weights {header.residual_id.hex()}"
         said["face box"] = f"{box.width}x{box.height} at ({box.x}, {box.y})" if box else "none, the whole picture"
     interval = header.checksum_interval
     said["checksum"] = f"every {interval} units" if interval else "none"
@@ -227,14 +265,17 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--qp", type=int, default=42, help=QP_HELP)
     encoder.add_argument("--kbps", type=float, help="find the settings that hit this rate within 5 %% (layered codecs)")
     encoder.add_argument("--best-look", action="store_true", help="dac, hdac: best look rather than least error")
-    encoder.add_argument("--network", default=DEFAULT_NETWORK, help="dac, hdac: weights, NAME.safetensors in $HDAC_WEIGHTS")
+    encoder.add_argument("--network", help="dac, hdac, face-vid2vid: other weights, NAME.safetensors in $HDAC_WEIGHTS")
+    encoder.add_argument("--residual", action="store_true", help="dac, hdac, face-vid2vid: residuals, where they pay")
+    encoder.add_argument("--keypoints", type=int, metavar="N", help="face-vid2vid: deformations sent; else what pays")
+    encoder.add_argument("--motion-coder", choices=CODERS, default=CODERS[0], help="face-vid2vid: ours, or the paper's")
     encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")
     encoder.add_argument("--base-every", type=int, choices=BASE_STEPS, default=1, help="hdac: frames to a base picture")
     encoder.add_argument("--base-half", action="store_true", help="hdac: base pictures of half width and height")
     encoder.add_argument("--i-offset", type=int, metavar="N", help="hdac: intra pictures N QP finer, not the best by trial")
     encoder.add_argument("--send-keypoints", action="store_true", help="hdac: of the source; else found on the base layer")
     encoder.add_argument("--reference-qp", type=int, metavar="QP", help="hdac: references of their own, of this QP")
-    encoder.add_argument("--reference-codec", choices=REFERENCE_CHOICES, help="dac, hdac: their codec, BPG where none is named")
+    encoder.add_argument("--reference-codec", choices=REFERENCE_CHOICES, help="codec of references; else BPG")
     encoder.add_argument("--regime", choices=REGIMES, default=REGIMES[0], help="one intra picture, or one every 32")
     encoder.add_argument("--frames", type=int, metavar="N", help="only the first N frames")
     encoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")
@@ -243,6 +284,8 @@ def _parser() -> argparse.ArgumentParser:
     decoder = commands.add_parser("decode", help="stream to clip")
     decoder.add_argument("input", type=Path, help="the stream; - reads a layered one from standard input as it arrives")
     decoder.add_argument("--tolerant", action="store_true", help=TOLERANT_HELP)
+    decoder.add_argument("--rotate", type=_three, metavar="YAW,PITCH,ROLL", help="face-vid2vid: seen from elsewhere, degrees")
+    decoder.add_argument("--translate", type=_three, metavar="X,Y,Z", help="face-vid2vid: moved; the picture is 2 wide")
     decoder.add_argument("output", type=Path, help=".y4m, .yuv, .mkv (FFV1), .mp4 (lossless H.264), or folder for PNGs")
     decoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")
     decoder.set_defaults(command=_decode)

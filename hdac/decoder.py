@@ -14,6 +14,7 @@ from data.clip import Clip
 from data.errors import BitstreamError
 from hdac.codecs import dac, face_vid2vid, hdac, stripped
 from hdac.codecs.base_layer import Planes
+from hdac.codecs.view import View
 from hdac.container import Reader
 
 SYSTEMS: dict[str, Callable[[Reader, bool], Iterator[Planes]]] = {
@@ -28,6 +29,15 @@ def decode(bitstream: bytes) -> Clip:
     """All frames of a stream, from the bytes alone. Raises BitstreamError for one that is damaged."""
     reader = Reader(io.BytesIO(bitstream))
     return _clip(reader, list(frames(reader, ahead=True)))
+
+
+def decode_view(bitstream: bytes, view: View) -> Clip:
+    """All frames of a stream of face-vid2vid, seen from elsewhere. Raises BitstreamError for another or a damaged one."""
+    reader = Reader(io.BytesIO(bitstream))
+    system = reader.header.stream.standard
+    if system != "face-vid2vid":
+        raise BitstreamError(f"a stream of {system} can be seen from where it was taken only, face-vid2vid from elsewhere")
+    return _clip(reader, list(face_vid2vid.decode(reader, ahead=True, view=view)))
 
 
 def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:

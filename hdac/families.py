@@ -1,7 +1,9 @@
-"""The layered codecs by the names of the tables: hevc-stripped, dac, hdac-paper, hdac, hdac-look."""
+"""The layered codecs by the names of the tables: hevc-stripped, dac, hdac-paper, hdac, hdac-look, face-vid2vid, and with
+residuals."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from baselines.codec import Family, Regime, VideoCodec, intra_period
@@ -9,6 +11,7 @@ from baselines.families import quantisers
 from baselines.libav import missing_pyav
 from hdac import weights
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.stripped import HevcStripped
 
@@ -35,8 +38,32 @@ def _dac(regime: Regime, points: int) -> list[VideoCodec]:
     return [Dac(qp=qp, refresh=refresh, intra_period=intra_period(regime)) for qp in quantisers(48, 24, points)]
 
 
-def _missing() -> str | None:
-    return missing_pyav("libx265")() or weights.missing("lite")
+def _face_vid2vid(regime: Regime, points: int) -> list[VideoCodec]:
+    return [FaceVid2Vid(qp=qp, intra_period=intra_period(regime)) for qp in quantisers(48, 24, points)]
+
+
+def _with_residual(regime: Regime, points: int) -> list[VideoCodec]:
+    return [FaceVid2Vid(qp=qp, intra_period=intra_period(regime), residual="rd") for qp in quantisers(44, 20, points)]
+
+
+def _dac_residual(regime: Regime, points: int) -> list[VideoCodec]:
+    refresh = "never" if regime == "one-intra" else "rd"
+    period = intra_period(regime)
+    return [Dac(qp=qp, refresh=refresh, intra_period=period, residual=True) for qp in quantisers(44, 20, points)]
+
+
+def _hdac_residual(regime: Regime, points: int) -> list[VideoCodec]:
+    return [Hdac(qp=qp, intra_period=intra_period(regime), residual=True) for qp in quantisers(45, 27, points)]
+
+
+def _missing(*networks: str) -> Callable[[], str | None]:
+    """Why x265 or one of these networks cannot be used."""
+
+    def why() -> str | None:
+        reasons = [missing_pyav("libx265")(), *map(weights.missing, networks)]
+        return next((reason for reason in reasons if reason), None)
+
+    return why
 
 
 LAYERED: dict[str, Family] = {
@@ -56,7 +83,7 @@ LAYERED: dict[str, Family] = {
             "Animation by keypoints from BPG references; in short GOP with adaptive refresh, too; ICASSP 2021.",
             _dac,
             hull=False,
-            missing=_missing,
+            missing=_missing("lite"),
         ),
         Family(
             "hdac-paper",
@@ -64,7 +91,7 @@ LAYERED: dict[str, Family] = {
             "Streams as published (base layer at QP 50, BPG references, keypoints, always fused), our network.",
             _hdac_paper,
             hull=False,
-            missing=_missing,
+            missing=_missing("lite"),
         ),
         Family(
             "hdac",
@@ -72,7 +99,7 @@ LAYERED: dict[str, Family] = {
             "HEVC base layer with a shared intra picture, corrected by network for least error; ICIP 2022.",
             _hdac,
             hull=False,
-            missing=_missing,
+            missing=_missing("lite"),
         ),
         Family(
             "hdac-look",
@@ -80,7 +107,39 @@ LAYERED: dict[str, Family] = {
             "The same streams, corrected for best look.",
             _hdac_look,
             hull=False,
-            missing=_missing,
+            missing=_missing("lite"),
+        ),
+        Family(
+            "face-vid2vid",
+            "face-vid2vid",
+            "3D keypoints: head pose and deformations over BPG references; CVPR 2021.",
+            _face_vid2vid,
+            hull=False,
+            missing=_missing("face-vid2vid"),
+        ),
+        Family(
+            "face-vid2vid+residual",
+            "face-vid2vid, residual",
+            "With binary residuals where they pay; the enhanced frame is the reference from then on.",
+            _with_residual,
+            hull=False,
+            missing=_missing("face-vid2vid", "residual"),
+        ),
+        Family(
+            "dac+residual",
+            "DAC, residual",
+            "DAC with binary residuals where they pay.",
+            _dac_residual,
+            hull=False,
+            missing=_missing("lite", "residual"),
+        ),
+        Family(
+            "hdac+residual",
+            "H-DAC, residual",
+            "H-DAC with binary residuals where they pay.",
+            _hdac_residual,
+            hull=False,
+            missing=_missing("lite", "residual"),
         ),
     )
 }

@@ -33,10 +33,11 @@ class Network(Generic[NetT]):
 
 def by_name(name: str, kind: type[NetT]) -> Network[NetT]:
     """The network of these weights. Raises CodecUnavailable where they are not here, InputError for those of another kind."""
-    return _of_kind(load(find(name)), kind)
+    return of_kind(load(find(name)), kind)
 
 
-def _of_kind(network: Network[nn.Module], kind: type[NetT]) -> Network[NetT]:
+def of_kind(network: Network[nn.Module], kind: type[NetT]) -> Network[NetT]:
+    """The same, known to be of this kind. Raises InputError where it is of another."""
     if not isinstance(network.net, kind):
         raise InputError(f"the weights {network.name} are those of a {type(network.net).__name__}, not of a {kind.__name__}")
     return cast("Network[NetT]", network)
@@ -49,7 +50,7 @@ def by_id(wanted: bytes, kind: type[NetT]) -> Network[NetT]:
         for path in sorted(folder.glob("*.safetensors")):
             if weights_id(path) == wanted:
                 try:
-                    return _of_kind(load(path), kind)
+                    return of_kind(load(path), kind)
                 except InputError as error:
                     raise WeightsMismatch(f"the stream was made with the weights {wanted.hex()}: {error}") from error
             here[path.stem] = weights_id(path).hex()

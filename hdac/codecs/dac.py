@@ -36,7 +36,7 @@ from hdac.codecs.layered import (
 )
 from hdac.codecs.refresh import Refresh, ResidualRule, check_rule, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.keypoints import KeypointDecoder, KeypointEncoder, Points, parities, settle
+from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, Points, parities, settle
 
 if TYPE_CHECKING:
     from hdac.codecs.animator import Animator, Reference
@@ -77,6 +77,7 @@ class Dac(LayeredCodec):
 
     def __post_init__(self) -> None:
         check_rule(self.refresh)
+        KeypointSettings(step=self.keypoint_step)
         reference_picture.check(self.reference_codec, self.qp)
 
     @property

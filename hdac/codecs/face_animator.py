@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,26 +12,13 @@ from torch import Tensor
 from data.crop import Box
 from hdac.codecs.animator import Size, Stage
 from hdac.codecs.base_layer import Planes
+from hdac.codecs.view import View
 from hdac.nets import vid2vid
 from hdac.nets.folding import folded
 from hdac.nets.hybrid import condition
 from hdac.nets.vid2vid import Parameters, Vid2VidNet
 from hdac.network import Network
 from hdac.parameters import Motion
-
-
-class View(NamedTuple):
-    """From where a face is seen: what is added to the head pose that was sent.
-
-    angles: yaw, pitch, roll in degrees. translation: x, y, z in units of keypoints (the picture is 2 wide).
-    """
-
-    angles: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-    @property
-    def is_own(self) -> bool:
-        return not any((*self.angles, *self.translation))
 
 
 @dataclass(frozen=True)

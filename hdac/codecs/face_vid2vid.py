@@ -96,7 +96,9 @@ class FaceVid2Vid(LayeredCodec):
             raise InputError("residual 'period' without an intra_period")
         if self.motion_coder not in CODERS:
             raise InputError(f"motion_coder {self.motion_coder!r} is not one of {', '.join(CODERS)}")
-        ParameterSettings(max(1, self.keypoints or 1), self.step)
+        if self.keypoints is not None and self.keypoints < 0:
+            raise InputError(f"{self.keypoints} keypoints cannot be sent")
+        ParameterSettings(self.keypoints or 1, self.step)
         reference_picture.check(self.reference_codec, self.qp)
 
     @property

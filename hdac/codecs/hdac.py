@@ -42,7 +42,7 @@ from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier, squared_error
 from hdac.codecs.refresh import ResidualRule
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
-from hdac.keypoints import KeypointDecoder, KeypointEncoder, parities, settle
+from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
 
 if TYPE_CHECKING:
     from hdac.codecs.animator import Animator, Unrounded
@@ -91,6 +91,7 @@ class Hdac(BaseLayerCodec):
         if self.base_codec != "hevc" and self.lean is False:
             raise InputError(f"lean=False is for x265, not for a base layer of {self.base_codec}")
         super().__post_init__()
+        KeypointSettings(step=self.keypoint_step)  # which checks it, before a base layer is coded
         if self.reference_qp is not None:
             reference_picture.check(self.reference_codec, self.reference_qp)
         elif self.reference_codec != "bpg":

@@ -2,6 +2,7 @@
 
     hdac train prepare clips/ --out cache
     hdac train run cache --out runs/mine --minutes 60            run it again: it goes on where it was
+    hdac train poses cache                                       for face-vid2vid: head poses by a teacher
     hdac train plot runs/mine                                    runs/mine/curves.svg
     hdac train export runs/mine --out weights/mine.safetensors   HDAC_WEIGHTS=weights hdac encode --network mine ..
     torchrun --nproc-per-node 4 -m hdac.training run cache --out runs/full --recipe paper
@@ -74,6 +75,22 @@ def _export(args: argparse.Namespace) -> None:
     print(f"{args.out}: step {card['steps']}, {args.out.stat().st_size / 1e6:.1f} MB, id {card['id']}")
 
 
+def _poses(args: argparse.Namespace) -> None:
+    from hdac.training.poses import add_poses
+
+    clips = cache.load(args.cache)
+    add_poses(clips, args.cache)
+    print(f"{args.cache}: head poses of {len(clips)} clips")
+
+
+def _tables(args: argparse.Namespace) -> None:
+    from hdac.training.tables import add_tables
+
+    paths = [clip for folder in args.clips for clip in cache.find_clips(folder)]
+    n_frames = add_tables(args.weights, paths, args.frames)
+    print(f"{args.weights}: tables from {n_frames} frames of {len(paths)} clips")
+
+
 def parser() -> argparse.ArgumentParser:
     """Of `hdac train`."""
     from hdac.training.settings import RECIPES, TrainSettings
@@ -104,6 +121,16 @@ def parser() -> argparse.ArgumentParser:
         else:
             running.add_argument(option, type=type(default), help=f"default {default!r}")
     running.set_defaults(command=_run)
+
+    posing = commands.add_parser("poses", help="head poses of a cache by a teacher, for face-vid2vid ($HDAC_METRIC_WEIGHTS)")
+    posing.add_argument("cache", type=Path, help="what `prepare` made")
+    posing.set_defaults(command=_poses)
+
+    tabling = commands.add_parser("tables", help="face-vid2vid: tables of the paper's coder, into exported weights")
+    tabling.add_argument("weights", type=Path, help="NAME.safetensors, which is written anew")
+    tabling.add_argument("clips", type=Path, nargs="+", help="clips to learn from, or folders of them")
+    tabling.add_argument("--frames", type=int, metavar="N", help="only the first N of each")
+    tabling.set_defaults(command=_tables)
 
     plotting = commands.add_parser("plot", help="curves of a run")
     plotting.add_argument("run", type=Path, help="folder of the run")

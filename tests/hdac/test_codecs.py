@@ -402,6 +402,13 @@ def test_a_file_that_holds_no_network_is_named(tmp_path: Path) -> None:
         lambda: Dac(qp=60),
         lambda: Dac(qp=64, reference_codec="vvc"),
         lambda: Dac(qp=40, refresh="maybe"),
+        lambda: Dac(qp=40, keypoint_step=100),
+        lambda: replace(HYBRID, keypoint_step=100),
+        lambda: replace(FACE, step=100),
+        lambda: replace(FACE, keypoints=-1),
+        lambda: replace(FACE, residual="always"),
+        lambda: replace(FACE, residual="period"),
+        lambda: replace(FACE, motion_coder="huffman"),
     ],
 )
 def test_impossible_settings_are_refused(make) -> None:  # type: ignore[no-untyped-def]

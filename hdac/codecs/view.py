@@ -1,0 +1,19 @@
+"""Free view: a face seen from elsewhere, by the decoder's own choice (Wang et al., CVPR 2021, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class View(NamedTuple):
+    """From where a face is seen: what is added to the head pose that was sent.
+
+    angles: yaw, pitch, roll in degrees. translation: x, y, z in units of keypoints (the picture is 2 wide).
+    """
+
+    angles: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def is_own(self) -> bool:
+        return not any((*self.angles, *self.translation))
