@@ -56,8 +56,19 @@ def main(argv: list[str] | None = None) -> int:
         from hdac.training.__main__ import main as train
 
         return train(words[1:])
-    args = _parser().parse_args(words)
+    args = _parser().parse_args(_joined(words))
     return run(lambda: args.command(args))
+
+
+def _joined(words: list[str]) -> list[str]:
+    """With what follows --rotate and --translate joined to it: it may begin with a minus, as options do."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in ("--rotate", "--translate"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -284,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     decoder = commands.add_parser("decode", help="stream to clip")
     decoder.add_argument("input", type=Path, help="the stream; - reads a layered one from standard input as it arrives")
     decoder.add_argument("--tolerant", action="store_true", help=TOLERANT_HELP)
-    decoder.add_argument("--rotate", type=_three, metavar="YAW,PITCH,ROLL", help="face-vid2vid: seen from elsewhere, degrees")
+    decoder.add_argument("--rotate", type=_three, metavar="YAW,PITCH,ROLL", help="face-vid2vid: turned, in degrees; see README")
     decoder.add_argument("--translate", type=_three, metavar="X,Y,Z", help="face-vid2vid: moved; the picture is 2 wide")
     decoder.add_argument("output", type=Path, help=".y4m, .yuv, .mkv (FFV1), .mp4 (lossless H.264), or folder for PNGs")
     decoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")

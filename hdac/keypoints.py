@@ -156,6 +156,14 @@ class TableSettings(Protocol):
         """The same symbols; InputError where they are not what is coded."""
 
 
+class RoundedSettings(Protocol):
+    """What rounding to symbols must know."""
+
+    @property
+    def bounds(self) -> tuple[Symbols, Symbols]:
+        """Lowest and highest symbol of each of the C components."""
+
+
 SettingsT = TypeVar("SettingsT", bound=TableSettings)
 
 
@@ -168,20 +176,22 @@ def parities(symbols: Symbols) -> bytes:
     return np.packbits((symbols & 1).astype(np.uint8).ravel()).tobytes()
 
 
-def settle(settings: KeypointSettings, points: Points, sent: bytes) -> Symbols:
-    """The symbols of a reference's keypoints that have the parities that were sent.
+def settle(settings: RoundedSettings, exact: NDArray[np.float64], sent: bytes) -> Symbols:
+    """The symbols, of what a network has found in a reference, that have the parities that were sent.
 
-    Raises BitstreamError for another number of bytes, and for a parity that no symbol near has.
+    exact: symbols before they are rounded, (K, C). Raises BitstreamError for another number of bytes, and for a parity that no
+    symbol near has.
     """
-    rounded = settings.quantise(*points)
+    low, high = settings.bounds
+    exact = np.clip(exact, low, high)
+    rounded = np.rint(exact).astype(np.int32)
     if len(sent) != (rounded.size + 7) // 8:
         raise BitstreamError(f"{len(sent)} bytes of parities for {rounded.size} symbols")
     wanted = np.unpackbits(np.frombuffer(sent, np.uint8), count=rounded.size).reshape(rounded.shape)
-    exact = np.clip(settings.unrounded(*points), *settings.bounds)
     other = np.where(exact > rounded, rounded + 1, rounded - 1).astype(np.int32)
     settled = np.where((rounded & 1) == wanted, rounded, other).astype(np.int32)
-    if (np.abs(settled - exact) > 1).any() or (np.abs(settled) > settings.limits).any():
-        raise BitstreamError("parities that no keypoint of the reference has")
+    if (np.abs(settled - exact) > 1).any() or (settled < low).any() or (settled > high).any():
+        raise BitstreamError("parities that no motion of the reference has")
     return settled
 
 

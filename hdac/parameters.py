@@ -15,11 +15,15 @@ keypoints, of which the first k are sent: k may differ from frame to frame. Each
                Deformations that are not sent are zero: the keypoint dropout of section C.2. The published coder knows neither
                differences nor the 6 bits in front; where all frames are of one kind they are what a stream may be charged less.
 
-Nothing here depends on the reference picture: the first frame is predicted from zeros.
+The first prediction of our coder is the motion of the reference picture, which the decoder finds by itself; what is sent with a
+reference are its parities (`hdac.keypoints.parities`), so that rounding comes out alike everywhere, and a still head stays
+still.
 """
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,13 +91,18 @@ class ParameterSettings:
     def first_row(self) -> list[int]:
         return [0, 1, *([POSE_ROWS] * self.n_keypoints)]
 
+    @property
+    def bounds(self) -> tuple[Symbols, Symbols]:
+        high = np.array(self.limits, np.int32)
+        return -high, high
+
     def quantise(self, motion: Motion) -> Symbols:
         """int32 (2 + K, 3); what is outside of RANGE moves to its border. Raises InputError for what is no number."""
-        table = motion.table.astype(np.float64)
-        if table.shape != self.shape or not np.isfinite(table).all():
-            raise InputError(f"expected {self.shape} finite parameters, got {table.shape}")
-        limit = self.limits[0]
-        return np.clip(np.rint(table * self.step), -limit, limit).astype(np.int32)
+        return np.clip(np.rint(self.unrounded(motion)), *self.bounds).astype(np.int32)
+
+    def unrounded(self, motion: Motion) -> NDArray[np.float64]:
+        """What `quantise` rounds and clips."""
+        return _checked(motion.table, self.shape).astype(np.float64) * self.step
 
     def dequantise(self, symbols: Symbols) -> Motion:
         """As the decoder has them; exact, because steps are powers of two."""
@@ -109,6 +118,12 @@ class ParameterSettings:
         return symbols
 
 
+def _checked(table: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if table.shape != shape or not np.isfinite(table).all():
+        raise InputError(f"expected {shape} finite parameters, got {table.shape}")
+    return table
+
+
 class ParameterEncoder(TableEncoder[ParameterSettings]):
     """Symbols in, the bytes of each frame out; no bytes where nothing moves."""
 
@@ -116,6 +131,11 @@ class ParameterEncoder(TableEncoder[ParameterSettings]):
         super().__init__(settings)
         self._count = self._last_count = settings.n_keypoints
         self._same_count = Context()
+
+    def copied(self) -> ParameterEncoder:
+        """To see what a frame takes without taking it."""
+        twin: ParameterEncoder = pickle.loads(pickle.dumps(self, pickle.HIGHEST_PROTOCOL))
+        return twin
 
     def encode_first(self, symbols: Symbols, k: int) -> bytes:
         """The next frame with its first k deformations; the others stay as they were."""
@@ -174,7 +194,7 @@ def learn_tables(sequences: list[NDArray[np.float32]]) -> Tables:
     n_bytes = 2 * sequences[0][0].size
     counts = np.ones((2, n_bytes, 256), np.float64)  # nothing is impossible
     for sequence in sequences:
-        halves = sequence.astype(np.float16)
+        halves = np.clip(sequence, -RANGE, RANGE).astype(np.float16)
         for t, table in enumerate(halves):
             for kind, values in ((0, table), (1, _difference(table, halves[t - 1]) if t else None)):
                 if values is not None:
@@ -213,11 +233,15 @@ class _Paper:
 class PaperEncoder(_Paper):
     """Motion in, the bytes of each frame out, and what a decoder will have."""
 
+    def copied(self) -> PaperEncoder:
+        """To see what a frame takes without taking it."""
+        return copy.copy(self)  # `last` is replaced, never changed
+
     def encode_first(self, table: NDArray[np.float32], k: int) -> tuple[bytes, NDArray[np.float32]]:
         """The next frame, (2 + K, 3), with its first k deformations; the others are zero."""
-        wanted = table.astype(np.float16)
-        if wanted.shape != self.last.shape or not np.isfinite(wanted).all():
-            raise InputError(f"expected {self.last.shape} finite parameters, got {wanted.shape}")
+        if not 0 <= k <= self.n_rows - POSE_ROWS:
+            raise InputError(f"{k} of {self.n_rows - POSE_ROWS} deformations cannot be sent")
+        wanted = np.clip(_checked(table, self.last.shape), -RANGE, RANGE).astype(np.float16)
         n = POSE_ROWS + k
         wanted[n:] = 0
         options = []
@@ -250,9 +274,11 @@ class PaperDecoder(_Paper):
         data = bytes(coder.decode_share(bounds) for bounds in self.bounds[kind][: 6 * n])
         coder.end_frame()
         values = np.frombuffer(data, ">f2").astype(np.float16).reshape(n, 3)
+        if not np.isfinite(values).all() or np.abs(values).max() > 2 * RANGE:
+            raise BitstreamError("parameters that are no motion of a face")
         got = np.zeros_like(self.last)
         got[:n] = _sum(self.last[:n], values) if kind else values
-        if not np.isfinite(got).all() or np.abs(got).max() > 2 * RANGE:
+        if np.abs(got).max() > 2 * RANGE:
             raise BitstreamError("parameters that are no motion of a face")
         self.last = got
         return got.astype(np.float32)

@@ -2,7 +2,7 @@
 
 What comes back into a later frame, the reference, is a decoded picture of integers. A network's own output is shown and
 forgotten, at most shown once more: where another machine rounds a pixel differently it differs by one level there, and nowhere
-else.
+else. (A residual makes a picture shown the reference: what that means says `hdac.codecs.residual`.)
 """
 
 from __future__ import annotations

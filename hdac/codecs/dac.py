@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import BitstreamError
@@ -31,7 +33,6 @@ from hdac.codecs.layered import (
     check_size,
     checked_units,
     keypoint_settings,
-    lagrange_multiplier,
     squared_error,
 )
 from hdac.codecs.refresh import Refresh, ResidualRule, check_rule, squared_error_y
@@ -106,7 +107,7 @@ class Dac(LayeredCodec):
         check_size(clip.width, clip.height)
         from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
         from hdac.codecs.animator import Animator
-        from hdac.codecs.residual import MAX_CHAIN, ResidualCoder
+        from hdac.codecs.residual import ResidualCoder
         from hdac.nets.hybrid import HybridNet
         from hdac.nets.residual import ResidualNet
 
@@ -131,10 +132,16 @@ class Dac(LayeredCodec):
         writer = Writer(header)
         parts, size = [writer.header], (clip.height, clip.width)
         rule, residual_rule = Refresh(self.refresh, self.qp, self.threshold_db), ResidualRule(self.qp)
-        enhancer, chain = ResidualCoder(residuals, size) if residuals else None, 0
+        enhancer = ResidualCoder(residuals, size, header.face_box) if residuals else None
+
+        def new_picture(source: Planes) -> tuple[bytes, Planes]:
+            picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
+            return picture, reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
+
         for t in range(clip.n_frames):
             source = clip.y[t], clip.u[t], clip.v[t]
             layer: bytes | None = None
+            coded: tuple[bytes, Planes] | None = None
             if t > 0 and not (self.intra_period and t % self.intra_period == 0):
                 symbols = motion.settings.quantise(*animator.keypoints(source))
                 keypoints = motion.settings.dequantise(symbols)
@@ -147,32 +154,42 @@ class Dac(LayeredCodec):
                         candidates += _pictures(animator, buffer.references[1:], keypoints, size)
                         errors = [squared_error_y(source, shown) for shown in candidates]
                 best = rule.best(errors)
-                if not rule.wants_new(source, errors[best]):
+                wants_new = rule.wants_new(source, errors[best])
+                extra = None
+                if enhancer:
+                    error = squared_error(source, candidates[best])
+                    lacks = residual_rule.lacks(error)
+                    if enhancer.may_go_on and (wants_new or lacks):
+                        extra, enhanced, left = enhancer.find(source, candidates[best], residual_rule.multiplier)
+                        options = [(0, np.inf if wants_new else error), (8 * len(extra or b""), left if extra else np.inf)]
+                        if wants_new:
+                            coded = new_picture(source)
+                            options.append((8 * len(coded[0]), squared_error(source, coded[1])))
+                        if residual_rule.cheapest(options) != 1:
+                            extra = None
+                            residual_rule.refused()
+                if extra is not None or not wants_new:
                     if best > 0:
                         buffer.return_to(best)
                         layer = bytes((best,))
-                    extra = None
-                    if enhancer and residual_rule.lacks(error := squared_error(source, candidates[best])) and chain < MAX_CHAIN:
-                        _, extra, enhanced, left = enhancer.find(source, candidates[best], lagrange_multiplier(self.qp))
-                        if residual_rule.worth(error, left, 8 * len(extra)):
-                            animator.refer_to(enhanced)
-                            animator.rest_at(keypoints)
-                            buffer.add(_present(animator))
-                            rule.refreshed(source, enhanced, 8 * len(extra))
-                            chain += 1
-                        else:
-                            extra = None
+                    if extra is not None and enhancer:
+                        enhancer.chain += 1
+                        animator.refer_to(enhanced)
+                        animator.rest_at(keypoints)
+                        buffer.add(_present(animator))
+                        rule.enhanced(source, enhanced)
+                        residual_rule.renewed(left, 8 * len(extra))
                     parts.append(writer.add(Unit(keypoints=motion.encode(symbols), reference=layer, residual=extra)))
                     continue
-            picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
-            decoded = reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
+            picture, decoded = coded or new_picture(source)
             symbols = motion.settings.quantise(*animator.refer_to(decoded))
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols))
             buffer.add(_present(animator))
             rule.refreshed(source, decoded, 8 * len(picture))
             residual_rule.renewed(squared_error(source, decoded))
-            chain = 0
+            if enhancer:
+                enhancer.chain = 0
             parts.append(writer.add(Unit(keypoints=parities(symbols), reference=bytes((_NEW,)) + picture)))
         return b"".join(parts) + writer.finish()
 
@@ -232,19 +249,23 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
     motion = KeypointDecoder(keypoint_settings(network.net.settings.detector, header))
     buffer = _Buffer()
     size = header.stream.height, header.stream.width
-    enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size) if header.residual_id else None
+    enhancer = None
+    if header.residual_id:
+        enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size, header.face_box)
     for unit in checked_units(reader):
         if unit.keypoints is None:
             raise BitstreamError("a frame without keypoints")
         if unit.reference is not None and unit.reference[:1] == bytes((_NEW,)):
             picture, colour = unit.reference[1:], header.stream.colour
             shown = reference_picture.decode(picture, *size, header.reference_codec, colour)
-            symbols = settle(motion.settings, animator.refer_to(shown), unit.keypoints)
+            symbols = settle(motion.settings, motion.settings.unrounded(*animator.refer_to(shown)), unit.keypoints)
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols))
             buffer.add(_present(animator))
             if unit.residual is not None:
                 raise BitstreamError("a new reference with a residual beside it")
+            if enhancer:
+                enhancer.chain = 0
             yield partial(same, shown)
             continue
         if unit.reference is not None:
@@ -260,7 +281,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             yield task
             continue
         assert enhancer is not None  # `checked_units` knows
-        enhanced = enhancer.enhance(task(), enhancer.unpack(unit.residual))
+        enhanced = enhancer.enhance(task(), unit.residual)
         animator.refer_to(enhanced)
         animator.rest_at(keypoints)
         buffer.add(_present(animator))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -64,6 +64,12 @@ class FaceAnimator:
         """Of the reference."""
         assert self.reference is not None
         return Motion(*(values[0].numpy() for values in self.reference.seen.parameters))
+
+    def rest_at(self, motion: Motion) -> None:
+        """Takes another motion of the reference: rounded as that which is sent, so that a still head stays still."""
+        assert self.reference is not None
+        seen = self.reference.seen._replace(parameters=_parameters(motion))
+        self.reference = replace(self.reference, seen=seen)
 
     def task(self, motion: Motion, size: Size, reference: FaceReference | None = None) -> Callable[[], Planes]:
         """What shows the target picture; several may run at once (`hdac.codecs.in_flight`)."""

@@ -5,9 +5,9 @@
     now and then -------> a binary residual (`hdac.codecs.residual`): the enhanced frame is the reference from then on
                           or a new reference picture
 
-Canonical keypoints, and the pose of a reference picture, the decoder finds by itself. The pose of a reference that a
-residual has made is that of its frame, as it was sent. Motion is predicted from what was sent before, never from what a
-network has found, so it decodes to the same numbers everywhere.
+Canonical keypoints, and the motion of a reference picture, the decoder finds by itself. The motion of a reference that a
+residual has made is that of its frame, as it was sent, with all its deformations. Motion is predicted from what was sent
+before, never from what a network has found alone, so it decodes to the same numbers everywhere.
 
 How many of the deformations are sent, frame by frame, the encoder decides by squared error against true bits, or it is fixed.
 When a residual or a new reference picture is sent says `hdac.codecs.refresh`. Seen from elsewhere, by the decoder's own choice
@@ -16,11 +16,10 @@ When a residual or a new reference picture is sent says `hdac.codecs.refresh`. S
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier, squared_error
 from hdac.codecs.refresh import Refresh, ResidualRule, check_rule, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
+from hdac.keypoints import parities, settle
 from hdac.parameters import (
     CODERS,
     Motion,
@@ -107,8 +107,10 @@ class FaceVid2Vid(LayeredCodec):
 
     @property
     def label(self) -> str:
-        parts = [f"face-vid2vid QP {self.qp}"]
-        parts += [f"refresh {self.refresh}"] * (self.refresh != "never") + ["residual"] * (self.residual != "never")
+        codec = "" if self.reference_codec == "bpg" else f" {self.reference_codec.upper()}"
+        parts = [f"face-vid2vid{codec} QP {self.qp}"]
+        parts += [f"refresh {self.refresh}"] * (self.refresh != "never") + ["least error"] * (not self.best_look)
+        parts += [f"residual {self.residual}"] * (self.residual != "never") + [f"step {self.step}"] * (self.step != 128)
         parts += [] if self.keypoints is None else [f"{self.keypoints} kp"]
         return " ".join(parts + ["paper's coder"] * (self.motion_coder == "paper"))
 
@@ -129,7 +131,7 @@ class FaceVid2Vid(LayeredCodec):
         check_size(clip.width, clip.height)
         from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
         from hdac.codecs.face_animator import FaceAnimator
-        from hdac.codecs.residual import MAX_CHAIN, ResidualCoder
+        from hdac.codecs.residual import ALL, ResidualCoder
         from hdac.nets.residual import ResidualNet
         from hdac.nets.vid2vid import Vid2VidNet
 
@@ -155,37 +157,77 @@ class FaceVid2Vid(LayeredCodec):
         )
         animator = FaceAnimator(network, self.qp, self.best_look, header.face_box)
         size = clip.height, clip.width
-        enhancer = ResidualCoder(residuals, size) if residuals else None
+        enhancer = ResidualCoder(residuals, size, header.face_box) if residuals else None
         sender = _Sender(self, network.net, animator, size)
         pictures, residual_rule = Refresh(self.refresh, self.qp, self.threshold_db), ResidualRule(self.qp)
-        writer, chain = Writer(header), 0
+        writer = Writer(header)
         parts = [writer.header]
+
+        def new_picture(source: Planes) -> tuple[bytes, Planes]:
+            picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
+            return picture, reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
+
         for t in range(clip.n_frames):
             source = clip.y[t], clip.u[t], clip.v[t]
             due = t == 0 or bool(self.intra_period and t % self.intra_period == 0)
+            coded = None
             if t > 0 and (not due or self.residual == "period"):
-                motion, layer, shown, give_back = sender.send(source)
-                if not pictures.wants_new(source, squared_error_y(source, shown)):
-                    unit = Unit(keypoints=layer)
-                    error = squared_error(source, shown)
-                    tried = due if self.residual == "period" else residual_rule.lacks(error)
-                    if enhancer is not None and tried and chain < MAX_CHAIN:
-                        _, extra, enhanced, left = enhancer.find(source, shown, lagrange_multiplier(self.qp))
-                        if self.residual == "period" or residual_rule.worth(error, left, 8 * len(extra)):
-                            unit, chain = Unit(keypoints=layer, residual=extra), chain + 1
-                            animator.refer_to(enhanced, motion)
-                            pictures.refreshed(source, enhanced, 8 * len(extra))
-                    parts.append(writer.add(unit))
+                sent = sender.send(source)
+                error = squared_error(source, sent.shown)
+                wants_new = pictures.wants_new(source, squared_error_y(source, sent.shown))
+                lacks = residual_rule.lacks(error)
+                enhanced = None
+                if enhancer and enhancer.may_go_on and (due if self.residual == "period" else wants_new or lacks):
+                    sent_whole = sender.with_all(source, sent)
+                    multiplier = ALL if self.residual == "period" else residual_rule.multiplier
+                    enhanced = enhancer.find(source, sent_whole.shown, multiplier)
+                if wants_new:
+                    coded = new_picture(source)
+                # costs: nothing (where the rule of new pictures does not say that there must be one), residual, picture
+                options: list[tuple[int, float]] = []
+                options.append((8 * len(sent.layer), np.inf if wants_new else error))
+                if enhanced is not None and enhanced[0] is not None:
+                    options.append((8 * (len(sent_whole.layer) + len(enhanced[0])), enhanced[2]))
+                else:
+                    options.append((0, np.inf))
+                options.append((8 * len(coded[0]), squared_error(source, coded[1])) if coded else (0, np.inf))
+                best = residual_rule.cheapest(options)
+                if enhanced is not None and enhanced[0] is not None and (best == 1 or self.residual == "period" and best == 0):
+                    extra, shown, left = enhanced
+                    assert enhancer is not None and extra is not None
+                    enhancer.chain += 1
+                    sender.accept(sent_whole)
+                    animator.refer_to(shown, sent_whole.motion)
+                    pictures.enhanced(source, shown)
+                    residual_rule.renewed(left, 8 * len(extra))
+                    parts.append(writer.add(Unit(keypoints=sent_whole.layer, residual=extra)))
                     continue
-                give_back()
-            picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
-            decoded = reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
+                if best == 0:
+                    if enhanced is not None:
+                        residual_rule.refused()
+                    sender.accept(sent)
+                    parts.append(writer.add(Unit(keypoints=sent.layer)))
+                    continue
+            picture, decoded = coded or new_picture(source)
             animator.refer_to(decoded)
-            chain = 0
+            if enhancer:
+                enhancer.chain = 0
             pictures.refreshed(source, decoded, 8 * len(picture))
             residual_rule.renewed(squared_error(source, decoded))
-            parts.append(writer.add(Unit(reference=picture)))
+            parts.append(writer.add(Unit(reference=picture, keypoints=sender.start())))
         return b"".join(parts) + writer.finish()
+
+
+class _Sent(NamedTuple):
+    """Motion of a frame as it may be sent."""
+
+    coder: ParameterEncoder | PaperEncoder
+    """Behind this frame."""
+    motion: Motion
+    """As the decoder has it."""
+    layer: bytes
+    shown: Planes
+    n_sent: int
 
 
 class _Sender:
@@ -202,36 +244,43 @@ class _Sender:
         if codec.motion_coder == "paper":
             self.coder = PaperEncoder(tables_of(net))
 
-    def send(self, source: Planes) -> tuple[Motion, bytes, Planes, Callable[[], None]]:
-        """Motion as the decoder has it, its layer, the picture shown, and what undoes it all."""
-        found = self.animator.motion(source)
-        before = self.coder
+    def start(self) -> bytes | None:
+        """Begins anew from the reference picture of the animator; returns what is sent with it."""
+        if isinstance(self.coder, PaperEncoder):
+            return None
+        symbols = self.settings.quantise(self.animator.at_rest)
+        self.coder.start(symbols)
+        self.animator.rest_at(self.settings.dequantise(symbols))
+        return parities(symbols)
+
+    def send(self, source: Planes) -> _Sent:
+        """The motion of a frame, with as many deformations as pay; nothing is changed before it is accepted."""
+        return self._best(source, self.animator.motion(source), self.counts)
+
+    def with_all(self, source: Planes, sent: _Sent) -> _Sent:
+        """The same with all deformations, as a frame is sent that becomes a reference."""
+        n = self.settings.n_keypoints
+        return sent if sent.n_sent == n else self._best(source, self.animator.motion(source), [n])
+
+    def accept(self, sent: _Sent) -> None:
+        self.coder = sent.coder
+
+    def _best(self, source: Planes, found: Motion, counts: list[int]) -> _Sent:
         options = []
-        for count in self.counts:
-            coder = copy.deepcopy(before)
-            motion, layer = self._encode(coder, found, count)
-            options.append((coder, motion, layer))
-        tasks = [self.animator.task(motion, self.size) for _, motion, _ in options]
-        shown = list(in_flight(tasks, min(at_once(), len(tasks))))
-        costs = [
-            squared_error(source, picture) + self.factor * 8 * len(layer)
-            for picture, (_, _, layer) in zip(shown, options, strict=True)
-        ]
-        best = int(np.argmin(costs))
-        self.coder, motion, layer = options[best]
-
-        def undo() -> None:
-            self.coder = before
-
-        return motion, layer, shown[best], undo
-
-    def _encode(self, coder: ParameterEncoder | PaperEncoder, found: Motion, count: int) -> tuple[Motion, bytes]:
-        if isinstance(coder, PaperEncoder):
-            layer, table = coder.encode_first(found.table, count)
-            return Motion.of(table), layer
-        symbols = self.settings.quantise(found)
-        held = coder.held(symbols, count)
-        return self.settings.dequantise(held), coder.encode_first(symbols, count)
+        for count in counts:
+            coder = self.coder.copied()
+            if isinstance(coder, PaperEncoder):
+                layer, table = coder.encode_first(found.table, count)
+                motion = Motion.of(table)
+            else:
+                symbols = self.settings.quantise(found)
+                motion = self.settings.dequantise(coder.held(symbols, count))
+                layer = coder.encode_first(symbols, count)
+            options.append((coder, motion, layer, count))
+        tasks = [self.animator.task(motion, self.size) for _, motion, _, _ in options]
+        pictures = in_flight(tasks, min(at_once(), len(tasks)))
+        sent = [_Sent(*one[:3], shown, one[3]) for one, shown in zip(options, pictures, strict=True)]
+        return min(sent, key=lambda one: squared_error(source, one.shown) + self.factor * 8 * len(one.layer))
 
 
 def tables_of(net: Vid2VidNet) -> NDArray[np.int32]:
@@ -269,10 +318,15 @@ def _tasks(reader: Reader, view: View | None) -> Iterator[Callable[[], Planes]]:
     if view is not None and not view.is_own:
         elsewhere = FaceAnimator(network, header.reference_qp, header.best_look, header.face_box, view)
     size = header.stream.height, header.stream.width
-    enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size) if header.residual_id else None
+    enhancer = None
+    if header.residual_id:
+        enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size, header.face_box)
     settings = ParameterSettings(network.net.settings.n_keypoints, header.keypoint_step)
     adaptive = ParameterDecoder(settings)
-    paper = PaperDecoder(tables_of(network.net)) if header.paper_coder else None
+    try:
+        paper = PaperDecoder(tables_of(network.net)) if header.paper_coder else None
+    except InputError as error:
+        raise BitstreamError(f"the stream needs tables: {error}") from error
 
     def shown_as(picture: Planes, motion: Motion) -> Callable[[], Planes]:
         if elsewhere is None:
@@ -282,10 +336,16 @@ def _tasks(reader: Reader, view: View | None) -> Iterator[Callable[[], Planes]]:
 
     for unit in checked_units(reader):
         if unit.reference is not None:
-            if unit.keypoints is not None or unit.residual is not None:
-                raise BitstreamError("a reference with motion or a residual beside it")
+            if unit.residual is not None or (unit.keypoints is None) != (paper is not None):
+                raise BitstreamError("a reference with a residual beside it, or without parities, or with some")
             decoded = reference_picture.decode(unit.reference, *size, header.reference_codec, header.stream.colour)
             animator.refer_to(decoded)
+            if unit.keypoints is not None:
+                symbols = settle(settings, settings.unrounded(animator.at_rest), unit.keypoints)
+                adaptive.start(symbols)
+                animator.rest_at(settings.dequantise(symbols))
+            if enhancer:
+                enhancer.chain = 0
             yield shown_as(decoded, animator.at_rest)
             continue
         if unit.keypoints is None or animator.reference is None:
@@ -297,7 +357,7 @@ def _tasks(reader: Reader, view: View | None) -> Iterator[Callable[[], Planes]]:
         task = animator.task(motion, size)
         if unit.residual is not None:
             assert enhancer is not None  # `checked_units` knows
-            enhanced = enhancer.enhance(task(), enhancer.unpack(unit.residual))
+            enhanced = enhancer.enhance(task(), unit.residual)
             animator.refer_to(enhanced, motion)
             yield shown_as(enhanced, motion)
         elif elsewhere is not None:

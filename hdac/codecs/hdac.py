@@ -12,6 +12,9 @@ may be: see there.)
 
 Of large pictures the networks see a box around the face, and all else is the base layer's (`hdac.codecs.face_box`).
 
+With `residual`, what the fused picture still lacks may follow it (`hdac.codecs.residual`); then it, and no decoded intra
+picture, is the reference of the frames that come.
+
 The base layer may have fewer or smaller pictures. Those of half size are brought to full size before anything else is done with
 them. In a frame without one the reference is animated by keypoints alone, as in DAC, where they are sent and that is better
 than to repeat the picture shown last or the base layer's.
@@ -171,7 +174,7 @@ class Hdac(BaseLayerCodec):
         check_size(clip.width, clip.height)
         from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
         from hdac.codecs.animator import Animator
-        from hdac.codecs.residual import MAX_CHAIN, ResidualCoder
+        from hdac.codecs.residual import ResidualCoder
         from hdac.nets.hybrid import HybridNet
         from hdac.nets.residual import ResidualNet
 
@@ -201,7 +204,7 @@ class Hdac(BaseLayerCodec):
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
         parts, size = [writer.header], (clip.height, clip.width)
         residual_rule = ResidualRule(self.qp)
-        enhancer, chain = ResidualCoder(residuals, size) if residuals else None, 0
+        enhancer = ResidualCoder(residuals, size, header.face_box) if residuals else None
         corrections = _corrections(animator, [], size)  # of the pictures up to the next intra picture
         for i, picture in enumerate(pictures):
             t = i * self.base_every
@@ -213,7 +216,8 @@ class Hdac(BaseLayerCodec):
                     shown = reference_picture.decode(sent, clip.height, clip.width, self.reference_codec, clip.colour)
                 at_rest = animator.refer_to(shown)
                 residual_rule.renewed(squared_error(source, shown))
-                chain = 0
+                if enhancer:
+                    enhancer.chain = 0
                 if motion:
                     symbols = motion.settings.quantise(*at_rest)
                     motion.start(symbols)
@@ -244,13 +248,17 @@ class Hdac(BaseLayerCodec):
                     strength = choice(face_box.cut(source, header.face_box), inside)
                 shown = by_strength[strength]
             extra = None
-            error = squared_error(source, shown) if enhancer and not picture.intra else 0.0
-            if enhancer and not picture.intra and residual_rule.lacks(error) and chain < MAX_CHAIN:
-                _, extra, enhanced, left = enhancer.find(source, shown, lagrange_multiplier(self.qp))
-                if not residual_rule.worth(error, left, 8 * len(extra)):
-                    extra = None
-                else:
-                    shown, chain = enhanced, chain + 1
+            if enhancer and not picture.intra:
+                error = squared_error(source, shown)
+                if residual_rule.lacks(error) and enhancer.may_go_on:
+                    extra, enhanced, left = enhancer.find(source, shown, residual_rule.multiplier)
+                    if extra is None or residual_rule.cheapest([(0, error), (8 * len(extra), left)]) == 0:
+                        extra = None
+                        residual_rule.refused()
+                if extra is not None:
+                    shown = enhanced
+                    enhancer.chain += 1
+                    residual_rule.renewed(left, 8 * len(extra))
                     animator.refer_to(enhanced)
                     if keypoints is not None:
                         animator.rest_at(keypoints)
@@ -367,9 +375,13 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
     settings = keypoint_settings(network.net.settings.detector, header)
     motion = KeypointDecoder(settings) if header.keypoints_sent else None
     size = header.stream.height, header.stream.width
-    enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size) if header.residual_id else None
+    enhancer = None
+    if header.residual_id:
+        enhancer = ResidualCoder(networks.by_id(header.residual_id, ResidualNet), size, header.face_box)
     for picture in base_layer.decode(checked_units(reader), header):
         if not picture.new:
+            if picture.unit.residual is not None:
+                raise BitstreamError("a residual without a base picture")
             if motion and picture.unit.keypoints is not None:
                 moved = settings.dequantise(motion.decode(picture.unit.keypoints))
                 yield animator.task(None, moved, size, around=picture.planes)
@@ -384,6 +396,8 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
                 sent, colour = picture.unit.reference, header.stream.colour
                 unfused = reference_picture.decode(sent, *size, header.reference_codec, colour)
             at_rest = animator.refer_to(unfused)
+            if enhancer:
+                enhancer.chain = 0
         elif animator.reference is None:
             raise BitstreamError("the first picture of the base layer is no intra picture")
         keypoints = None
@@ -391,7 +405,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
             if picture.unit.keypoints is None:
                 raise BitstreamError("a frame without keypoints in a stream that sends them")
             if picture.intra:
-                symbols = settle(settings, at_rest, picture.unit.keypoints)
+                symbols = settle(settings, settings.unrounded(*at_rest), picture.unit.keypoints)
                 motion.start(symbols)
                 animator.rest_at(settings.dequantise(symbols))
             else:
@@ -402,7 +416,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
                 raise BitstreamError("an intra picture with a residual beside it")
             if picture.unit.strength:
                 unfused = animator.task(picture.planes, keypoints, size, strength=picture.unit.strength)()
-            enhanced = enhancer.enhance(unfused, enhancer.unpack(picture.unit.residual))
+            enhanced = enhancer.enhance(unfused, picture.unit.residual)
             animator.refer_to(enhanced)
             if keypoints is not None:
                 animator.rest_at(keypoints)

@@ -8,7 +8,8 @@
            frame far below it is, without the frame that smoothing would wait for
     never  a scene cut, too, is animated from what there is
 
-Where residuals are sent they follow the first rule, with what they cost, whatever is said of new pictures.
+Where residuals may be sent, one is tried when the same sum exceeds what the last one cost, whatever is said of new pictures;
+and what is sent is what costs least if the frames that follow are as many as those since the last renewal (`cheapest`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ class Refresh:
         self.floor, self.price, self.lost = squared_error_y(source, shown), self.factor * bits, 0.0
         self.smoothed_db, self.looked_at = psnr_y(self.floor, source), self.floor
 
+    def enhanced(self, source: Planes, shown: Planes) -> None:
+        """The reference was renewed by a residual; a new picture still costs what the last one did."""
+        price = self.price
+        self.refreshed(source, shown, 0)
+        self.price = price
+
     def looks_back(self, error: float) -> bool:
         """Whether to try references of before, which takes as much time each as the one in use."""
         return error > WORSE * self.looked_at
@@ -84,7 +91,7 @@ class Refresh:
 
 
 class ResidualRule:
-    """When to send a residual: errors are summed over all samples, frame by frame `lacks`, then `worth` of what was tried."""
+    """When to try a residual. Errors are summed over all samples."""
 
     def __init__(self, qp: int) -> None:
         self.factor = lagrange_multiplier(qp)
@@ -93,18 +100,27 @@ class ResidualRule:
         self.n_frames = 0
 
     def lacks(self, error: float) -> bool:
-        """Whether so much has been lost since the last one that a new one should be tried."""
+        """Of every frame, before anything is decided: whether so much has been lost that a residual should be tried."""
         self.lost += max(0.0, error - self.floor)
         self.n_frames += 1
         return self.lost > self.price
 
-    def worth(self, error: float, enhanced: float, bits: int) -> bool:
-        """Whether a residual pays if what follows lasts as long as what came before: it was sent, or nothing was."""
-        self.price = self.factor * bits
-        pays = self.price < self.n_frames * (error - enhanced)
-        self.renewed(enhanced if pays else error)
-        return pays
+    @property
+    def multiplier(self) -> float:
+        """Squared error of this frame that a bit must be worth: the frames that follow gain as much."""
+        return self.factor / max(1, self.n_frames)
 
-    def renewed(self, error: float) -> None:
-        """The reference is new, and leaves this error in its own frame."""
+    def cheapest(self, options: list[tuple[int, float]]) -> int:
+        """Which of (bits, error of this frame) costs least, over as many frames as there were since the last renewal."""
+        costs = [self.factor * bits + max(1, self.n_frames) * error for bits, error in options]
+        return min(range(len(costs)), key=costs.__getitem__)
+
+    def renewed(self, error: float, residual_bits: int | None = None) -> None:
+        """The reference is new, and leaves this error in its own frame. residual_bits: if by a residual, what it took."""
         self.floor, self.lost, self.n_frames = error, 0.0, 0
+        if residual_bits:
+            self.price = self.factor * residual_bits
+
+    def refused(self) -> None:
+        """What was tried did not pay: later, when twice as much has been lost."""
+        self.price = 2 * max(self.price, self.lost)

@@ -1,7 +1,8 @@
 """The residual layer: what a shown picture lacks, as coded signs (`hdac.nets.residual`). DAC, H-DAC and face-vid2vid may
 send it.
 
-The enhanced picture is shown and, rounded to 8 bits, becomes the reference of the frames that follow.
+The enhanced picture is shown and, rounded to 8 bits, becomes the reference of the frames that follow. Of pictures that networks
+see only a face box of (`hdac.codecs.face_box`), the box alone is enhanced.
 
     1 byte    gain: the differences' root mean square is 2 ** (n / 4) / 4 levels, n in 0..31 (0.25 to 54 levels)
     rest      one `hdac.range_coder` frame:
@@ -12,12 +13,13 @@ The enhanced picture is shown and, rounded to 8 bits, becomes the reference of t
                            gives it, with 26 levels to either side (static probabilities are where they begin)
 
 What the context model says is computed in integers. The enhanced picture is a network's output, and it is used again: another
-machine may round some of its samples to the next level, and what is animated from them differs by about as much. It is for that
-reason that MAX_CHAIN residuals may follow each other before a new reference is due: the error cannot grow beyond a few levels.
+machine may round some of its samples to the next level, and what is animated from them differs by about as much. No more than
+MAX_CHAIN residuals follow each other, then a new reference picture is due, in which all machines agree again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -26,28 +28,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.crop import Box
 from data.errors import BitstreamError
+from hdac.codecs import face_box
 from hdac.codecs.base_layer import Planes
-from hdac.nets.layers import channels_last
+from hdac.codecs.layered import squared_error
 from hdac.nets.picture import pack, unpack
-from hdac.nets.residual import BLOCK, SHRINK, UNIT, ContextModel, ResidualNet, blocks_to_samples
+from hdac.nets.residual import BLOCK, N_GAINS, SHRINK, UNIT, ContextModel, ResidualNet, gain_number, gain_of
 from hdac.network import Network
 from hdac.range_coder import Context, RangeDecoder, RangeEncoder
 
-MAX_CHAIN = 8
-"""chosen: residuals one after another, each over what the one before it has enhanced."""
-N_GAINS = 32
+MAX_CHAIN = 32
+"""chosen: residuals from one reference picture to the next, each over what the one before it has enhanced. Decoders refuse
+more."""
+ALL = -np.inf
+"""As a multiplier: every block is sent."""
 _LEVELS = 26
 _CLASS_UNIT = UNIT // 4
 """Of log-odds: a quarter to a class."""
 
 Signs = NDArray[np.int8]
 """(C, h, w) of -1, 1 and, where a block is left out, 0."""
-
-
-def gain_of(number: int) -> float:
-    """In parts of the full range."""
-    return float(2.0 ** (number / 4) / 4 / 255)
 
 
 @dataclass(frozen=True)
@@ -62,46 +63,48 @@ class Residual:
 class ResidualCoder:
     """Encoder and decoder of the layer, for one stream: `enhance` is what both of them do with it.
 
-    n_blocks and sizes follow from the picture. Statistics begin anew with every residual: it may be the only one.
+    Statistics begin anew with every residual. What is counted is how many there were since the last reference picture.
     """
 
-    def __init__(self, network: Network[ResidualNet], size: tuple[int, int]) -> None:
-        """size: (height, width) of pictures, in luma samples."""
-        self.net = channels_last(network.net)
-        self.size = size
+    def __init__(self, network: Network[ResidualNet], size: tuple[int, int], box: Box | None = None) -> None:
+        """size: (height, width) of pictures, in luma samples. box: what of them is enhanced; None: all."""
+        self.net = network.net
+        self.box = box
+        self.size = size if box is None else (box.height, box.width)
         step = self.net.settings.multiple
-        self.padded = tuple(-(-side // step) * step for side in size)
+        self.padded = tuple(-(-side // step) * step for side in self.size)
+        self.chain = 0
         self._model = _SignModel(self.net.context)
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another one may follow before a new reference picture: `enhance` counts, whoever has one sets `chain` to
+        0."""
+        return self.chain < MAX_CHAIN
 
     # -- encoder -----------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def find(self, source: Planes, shown: Planes, multiplier: float) -> tuple[Residual, bytes, Planes, float]:
-        """The residual of a picture, its layer, the enhanced picture, and its squared error over all samples.
+    def find(self, source: Planes, shown: Planes, multiplier: float) -> tuple[bytes | None, Planes, float]:
+        """The layer, the enhanced picture, and its squared error over all samples; no layer where no block is worth its bits.
 
-        multiplier: squared error per bit that a block must be worth.
+        multiplier: squared error per bit that a block must be worth; ALL: every block is sent.
         """
         wanted, picture = self._packed(source), self._packed(shown)
-        difference = wanted - picture
-        rms = float(difference.square().mean().sqrt()) * 255 * 4
-        number = int(np.clip(round(4 * np.log2(max(rms, 1.0))), 0, N_GAINS - 1))
-        latent = self.net.encode(difference / gain_of(number))
-        signs = torch.where(latent >= 0, 1.0, -1.0)
+        number = gain_number(wanted - picture)
+        gain = gain_of(number)
+        signs = torch.where(self.net.encode((wanted - picture) / gain) >= 0, 1.0, -1.0)
         everywhere = torch.ones(1, 1, *(n // BLOCK for n in signs.shape[-2:]))
-        full = picture + gain_of(number) * self.net.decode(signs)
-        gained = _by_block(difference.square() - (wanted - full).square()) * 255.0**2
-        bits = self._model.bits(signs[0].to(torch.int8).numpy(), everywhere[0, 0].bool().numpy())
-        blocks = gained > multiplier * bits
-        return self._code(source, shown, number, blocks, signs)
-
-    def _code(
-        self, source: Planes, shown: Planes, number: int, blocks: NDArray[np.bool_], signs: Tensor
-    ) -> tuple[Residual, bytes, Planes, float]:
-        there = blocks_to_samples(torch.from_numpy(blocks)[None, None].float(), (signs.shape[-2], signs.shape[-1]))
-        residual = Residual(number, blocks, (signs * there)[0].to(torch.int8).numpy())
-        enhanced = self.enhance(shown, residual)
-        error = sum(float(((a.astype(np.float32) - b) ** 2).sum()) for a, b in zip(source, enhanced, strict=True))
-        return residual, self.pack(residual), enhanced, error
+        full = picture + gain * self.net.decode(signs, everywhere)
+        gained = _by_block((wanted - picture).square() - (wanted - full).square()) * 255.0**2
+        integers = signs[0].to(torch.int8).numpy()
+        blocks: NDArray[np.bool_] = gained > multiplier * self._model.bits(integers, everywhere[0, 0].shape)
+        if not blocks.any():
+            return None, shown, squared_error(source, shown)
+        there = np.kron(blocks, np.ones((BLOCK, BLOCK), np.int8))
+        residual = Residual(int(number), blocks, (integers * there).astype(np.int8))
+        enhanced = self.enhanced(shown, residual)
+        return self.pack(residual), enhanced, squared_error(source, enhanced)
 
     def pack(self, residual: Residual) -> bytes:
         """The layer."""
@@ -131,26 +134,44 @@ class ResidualCoder:
         coder.end_frame()
         return Residual(layer[0], blocks, signs)
 
+    def enhance(self, shown: Planes, layer: bytes) -> Planes:
+        """The picture with its residual. Raises BitstreamError for a layer that no encoder writes."""
+        if not self.may_go_on:
+            raise BitstreamError(f"more than {MAX_CHAIN} residuals without a new reference picture")
+        self.chain += 1
+        return self.enhanced(shown, self.unpack(layer))
+
     @torch.inference_mode()
-    def enhance(self, shown: Planes, residual: Residual) -> Planes:
-        """The picture with its residual, rounded."""
+    def enhanced(self, shown: Planes, residual: Residual) -> Planes:
+        """The picture with a residual, rounded."""
         signs = torch.from_numpy(residual.signs)[None].float().contiguous(memory_format=torch.channels_last)
-        correction = self.net.decode(signs)
         blocks = torch.from_numpy(residual.blocks)[None, None].float()
-        near = torch.nn.functional.max_pool2d(blocks, 3, 1, padding=1)  # a block's samples reach into the next ones
-        reach = torch.nn.functional.interpolate(near, size=correction.shape[-2:], mode="nearest")
-        y, u, v = unpack(self._packed(shown) + gain_of(residual.gain) * correction * reach, *self.size)
-        return y[0], u[0], v[0]
+        correction = gain_of(torch.tensor(float(residual.gain))) * self.net.decode(signs, blocks)
+        y, u, v = unpack(self._packed(shown) + correction, *self.size)
+        inside = y[0], u[0], v[0]
+        if self.box is None:
+            return inside
+        whole = tuple(plane.copy() for plane in shown)
+        for plane, part, (x, top, width, height) in zip(whole, inside, _places(self.box), strict=True):
+            plane[top : top + height, x : x + width] = part
+        return whole[0], whole[1], whole[2]
 
     def _packed(self, planes: Planes) -> Tensor:
         height, width = self.padded
-        y, u, v = planes
+        y, u, v = planes if self.box is None else face_box.cut(planes, self.box)
         padded = [np.pad(y, ((0, height - y.shape[0]), (0, width - y.shape[1])), mode="edge")]
         for plane in (u, v):
             missing = (height // 2 - plane.shape[0], width // 2 - plane.shape[1])
             padded.append(np.pad(plane, ((0, missing[0]), (0, missing[1])), mode="edge"))
         flat = np.concatenate([plane.ravel() for plane in padded])
         return pack(torch.from_numpy(flat)[None], height, width).contiguous(memory_format=torch.channels_last)
+
+
+def _places(box: Box) -> list[tuple[int, int, int, int]]:
+    """Left, top, width and height of a box, whose numbers are even, in the three planes."""
+    luma = box.x, box.y, box.width, box.height
+    left, top, width, height = (number // 2 for number in luma)
+    return [luma, (left, top, width, height), (left, top, width, height)]
 
 
 def _by_block(values: Tensor) -> NDArray[np.float64]:
@@ -187,10 +208,10 @@ class _SignModel:
             total += np.einsum("oi,ihw->ohw", weight.astype(np.float64), moved)
         return total.astype(np.int64)
 
-    def bits(self, signs: Signs, blocks: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """What the signs of each block take by the model's own probabilities."""
+    def bits(self, signs: Signs, shape: Sequence[int]) -> NDArray[np.float64]:
+        """What the signs of each of (h, w) blocks take by the model's own probabilities."""
         surprise = np.logaddexp(0, -self.log_odds(signs) * signs / UNIT) / np.log(2)
-        h, w = blocks.shape
+        h, w = shape
         return surprise.sum(0).reshape(h, BLOCK, w, BLOCK).sum((1, 3))
 
     def code(self, signs: Signs, blocks: NDArray[np.bool_], coder: RangeEncoder | RangeDecoder) -> None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 class View(NamedTuple):
     """From where a face is seen: what is added to the head pose that was sent.
 
-    angles: yaw, pitch, roll in degrees. translation: x, y, z in units of keypoints (the picture is 2 wide).
+    angles: yaw, pitch, roll in degrees; positive ones turn the face to the picture's left, upwards, and clockwise.
+    translation: x, y, z in units of keypoints (the picture is 2 wide).
     """
 
     angles: tuple[float, float, float] = (0.0, 0.0, 0.0)

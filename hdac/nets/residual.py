@@ -104,19 +104,23 @@ class ResidualNet(nn.Module):
         super().__init__()
         s = self.settings = settings
         self.encoder = nn.Sequential(
-            conv(3, s.channels, 3, 2), nn.ReLU(), conv(s.channels, s.channels, 3, 2), nn.ReLU(), conv(s.channels, s.channels,
+            conv(3, s.channels, 3, 2),
+            nn.ReLU(inplace=True),
+            conv(s.channels, s.channels, 3, 2),
+            nn.ReLU(inplace=True),
+            conv(s.channels, s.channels,
             3, 2)
         )
         quarter = s.filters // 4
         self.decoder = nn.Sequential(
             conv(s.channels, s.filters),
             nn.PixelShuffle(2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             conv(quarter, s.filters),
             nn.PixelShuffle(2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             conv(quarter, s.filters),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             # packed pictures have four luma samples to a pixel: the last pixel shuffle is theirs
             conv(s.filters, PACKED_CHANNELS, 1),
         )
@@ -130,10 +134,26 @@ class ResidualNet(nn.Module):
         latent: Tensor = self.encoder(torch.cat((luma, chroma), dim=1))
         return latent
 
-    def decode(self, signs: Tensor) -> Tensor:
-        """Signs (B, C, H/8, W/8), 0 where left out, to the correction in units of the gain, packed."""
+    def decode(self, signs: Tensor, blocks: Tensor) -> Tensor:
+        """Signs (B, C, H/8, W/8) and which blocks of them are there, (B, 1, H/32, W/32), to the correction in units of the
+        gain, packed. Signs of blocks that are not there are 0; nothing is corrected further away than the blocks around."""
         correction: Tensor = self.decoder(signs)
-        return correction
+        near = F.max_pool2d(blocks, 3, 1, padding=1)
+        return correction * F.interpolate(near, size=correction.shape[-2:], mode="nearest").to(correction.dtype)
+
+
+N_GAINS = 32
+
+
+def gain_of(number: Tensor) -> Tensor:
+    """Gains of numbers in 0..N_GAINS - 1, in parts of the full range: quarter octaves from 0.25 levels on."""
+    return torch.exp2(number / 4) / 4 / 255
+
+
+def gain_number(difference: Tensor) -> Tensor:
+    """Of the gain nearest to the root mean square of packed differences (B, 6, h, w): (B,)."""
+    rms = difference.float().square().mean((1, 2, 3)).sqrt() * 255 * 4
+    return (4 * torch.log2(rms.clamp_min(1))).round().clamp(0, N_GAINS - 1)
 
 
 def signs_of(latent: Tensor) -> Tensor:
@@ -143,6 +163,6 @@ def signs_of(latent: Tensor) -> Tensor:
     return soft + (hard - soft).detach()
 
 
-def blocks_to_samples(blocks: Tensor, size: tuple[int, int]) -> Tensor:
+def blocks_to_samples(blocks: Tensor) -> Tensor:
     """Which blocks are there, (B, 1, h / BLOCK, w / BLOCK), for every latent sample of (h, w)."""
-    return F.interpolate(blocks, scale_factor=BLOCK, mode="nearest")[..., : size[0], : size[1]]
+    return F.interpolate(blocks, scale_factor=BLOCK, mode="nearest")

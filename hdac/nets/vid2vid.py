@@ -1,14 +1,14 @@
 """The networks of face-vid2vid: Wang, Mallya, Liu, "One-shot free-view neural talking-head synthesis for video
 conferencing", CVPR 2021. Letters are the paper's.
 
-    reference --> F: 2D blocks, 1x1, fold into a volume, 3D blocks ----> appearance volume ---warp---\\
-         \\-----> L: U-Net, 2D down and 3D up --> canonical keypoints x_c \\                            > G: 2D blocks ->
-          picture \\----> H: head pose (R, t) \\           (Eq. 1, 3) x = R x_c + t + delta --> M: 3D U-Net --/
-    target -----> Delta: expression --/                                                  masks of K + 1 flows, occlusion
+    reference --> F: 2D blocks, 1x1, folded into a volume, 3D blocks --> appearance volume --- warp --\\
+        \\------> L: U-Net, 2D down and 3D up --> canonical keypoints x_c \\                           > G: 2D blocks -->
+         picture \\-----> H: head pose (R, t) \\          (Eq. 1, 3) x = R x_c + t + delta --> M: 3D U-Net --/
+    target -----> Delta: expression --/                                              masks of K + 1 flows, occlusion
 
 What a stream carries of a target picture is its `Parameters`: three angles, a translation, and K deformations, of which those
-behind the first few may be missing (they are zero then: keypoint dropout at training). Jacobians of keypoints are not
-estimated: with J = R J_c (Eq. 2, 4), in J_s J_d^-1 = R_s R_d^T (Eq. 6) the canonical ones cancel.
+behind the first few may be missing (keypoint dropout at training). Jacobians of keypoints are not estimated: with J = R J_c
+(Eq. 2, 4), in J_s J_d^-1 = R_s R_d^T (Eq. 6) the canonical ones cancel.
 
 Sizes: `PAPER` has the widths of the paper's Fig. 12 and works on RGB; `LITE` has the same parts with volumes of 8 channels, 8
 slices and 32x32 samples, works on packed 4:2:0 pictures, and (ours) warps the reference picture itself, too: M says which slice
@@ -44,7 +44,7 @@ from hdac.nets.layers import (
 from hdac.nets.motion import REFINEMENT, VARIANCE, Motion
 from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
 from hdac.nets.volume import Conv3d, Hourglass3d, ResBlock3d, SameBlock3d, UpBlock3d, coordinate_grid3d, warp3d
-from hdac.parameters import table_shape
+from hdac.parameters import MAX_KEYPOINTS, table_shape
 
 N_BINS, BIN_DEGREES = 66, 3.0  # section A.1: the full range of an angle, in bins; Hopenet's (Ruiz et al.) are 3 degrees wide
 
@@ -61,10 +61,11 @@ class Parameters(NamedTuple):
     translation: Tensor
     deformation: Tensor
 
-    def first(self, k: Tensor) -> Parameters:
-        """With the first k, (B,), deformations alone; the others are zero."""
+    def first(self, k: Tensor, before: Parameters, held: Tensor) -> Parameters:
+        """With the first k, (B,), deformations alone; the others are those of before where `held`, (B,), is true, else zero."""
         number = torch.arange(self.deformation.shape[1], device=k.device)
-        return self._replace(deformation=self.deformation * (number < k[:, None])[..., None])
+        rest = before.deformation * held[:, None, None]
+        return self._replace(deformation=torch.where((number < k[:, None])[..., None], self.deformation, rest))
 
 
 class Reference(NamedTuple):
@@ -122,6 +123,8 @@ class Vid2VidSettings:
     def __post_init__(self) -> None:
         if self.colour not in ("rgb", "packed"):
             raise InputError(f"colour {self.colour!r} is not one of rgb, packed")
+        if not 1 <= self.n_keypoints <= MAX_KEYPOINTS:
+            raise InputError(f"{self.n_keypoints} keypoints cannot be coded, only 1 to {MAX_KEYPOINTS}")
         if len(self.n_outer_blocks) != len(self.widths) - 1:
             raise InputError(f"{len(self.widths)} widths need {len(self.widths) - 1} n_outer_blocks, got {self.n_outer_blocks}")
 
@@ -186,7 +189,7 @@ SIZES = {settings.name: settings for settings in (PAPER, LITE)}
 
 
 def rotation(angles: Tensor) -> Tensor:
-    """R, (B, 3, 3), of yaw, pitch, roll in radians, (B, 3); x to the right, y down, z away from the camera.
+    """R, (B, 3, 3), of yaw, pitch, roll in radians, (B, 3); x to the right, y down, z towards the camera.
 
     R = R_x(pitch) R_y(-yaw) R_z(roll): the axes that the usual drawings of a head pose show for these angles.
     """

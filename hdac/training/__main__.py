@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     """Of `hdac train`."""
     from hdac.training.settings import RECIPES, TrainSettings
 
-    parser = argparse.ArgumentParser(prog="hdac train", description="Train the networks of DAC and H-DAC.")
+    parser = argparse.ArgumentParser(prog="hdac train", description="Train the networks of the layered codecs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     preparing = commands.add_parser("prepare", help="code the training clips once, as the codec does")

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.errors import InputError
 from hdac.keypoints import KeypointSettings
 from hdac.nets import vid2vid
 from hdac.nets.hybrid import HybridNet, Window, condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.picture import to_rgb
-from hdac.nets.residual import BLOCK, ResidualNet, blocks_to_samples, signs_of
+from hdac.nets.residual import BLOCK, SHRINK, ResidualNet, blocks_to_samples, gain_number, gain_of, signs_of
 from hdac.nets.vid2vid import Parameters, Vid2VidNet
 from hdac.network import by_name
 from hdac.training.batches import Batch
@@ -166,9 +167,11 @@ class Vid2VidObjective(Objective):
         n = self.net.settings.n_keypoints
         kept = (n * (1 - s.dropout * drawn[1])).round().to(device)
         kept = torch.where(torch.arange(b, device=device) % 2 == 0, n, kept)  # half of them: all
+        # of our coder what is not sent stays what it was, at first that of the reference; of the paper's it is zero
+        held = (torch.rand(b, generator=generator) < 0.5).to(device)
         reference = self.net.reference(batch.reference)
         found = self.net.estimate(batch.source)
-        target = quantised_parameters(found, s.keypoint_step).first(kept)
+        target = quantised_parameters(found, s.keypoint_step).first(kept, reference.parameters, held)
         known = condition(None, batch.reference_qp, look.float())
         height = batch.source.shape[-2]
         window = self.window(generator, height)
@@ -209,42 +212,52 @@ class Vid2VidObjective(Objective):
             "moved": net(reference, found, look).warped,
             "vid2vid": net(reference, found, known).picture,
             "vid2vid_look": net(reference, found, look).picture,
-            "vid2vid_quarter": net(reference, found.first(all_ * (n // 4)), look).picture,
-            "vid2vid_pose": net(reference, found.first(none), look).picture,
+            "vid2vid_quarter": net(reference, found.first(all_ * (n // 4), reference.parameters, all_ > 0), look).picture,
+            "vid2vid_pose": net(reference, found.first(none, reference.parameters, none > 0), look).picture,
         }
 
 
 class ResidualObjective(Objective):
-    """Of binary residuals: over base layers and animations, as networks that are there already make them."""
+    """Of binary residuals: over base layers, and over what networks that are there already make of them."""
+
+    wants_flow = True
 
     net: ResidualNet
 
     def __init__(self, net: nn.Module, settings: TrainSettings) -> None:
         super().__init__(net, settings)
+        if settings.window % (BLOCK * SHRINK):
+            raise InputError(f"window {settings.window} is not a multiple of a residual's blocks, {BLOCK * SHRINK}")
         self.maker = [by_name(MAKER, HybridNet).net]  # in a list: neither trained nor saved
 
-    def lacking(self, batch: Batch, which: Tensor) -> Tensor:
-        """Pictures that lack something, packed: DAC's where `which`, (B,), is true, else the base layer's."""
+    def lacking(self, batch: Batch, kind: Tensor) -> Tensor:
+        """Pictures that lack something, packed. kind, (B,): 0 the base layer's, 1 H-DAC's, 2 DAC's."""
         maker = self.maker[0].to(batch.source.device)
+        none = torch.zeros_like(batch.base_qp)
         with torch.no_grad():
-            reference, target = maker.reference(batch.reference), maker.detect(batch.source)
-            known = condition(None, batch.reference_qp, torch.zeros_like(batch.reference_qp))
-            animated = maker(reference, target, None, known).picture.float()
-        return torch.where(which[:, None, None, None], animated, batch.base)
+            reference = maker.reference(batch.reference)
+            known = condition(batch.base_qp, batch.reference_qp, none)
+            fused = maker(reference, maker.detect(batch.base), batch.base, known, flow=batch.flow).picture.float()
+            known = condition(None, batch.reference_qp, none)
+            animated = maker(reference, maker.detect(batch.source), None, known).picture.float()
+        kind = kind[:, None, None, None]
+        return torch.where(kind == 2, animated, torch.where(kind == 1, fused, batch.base)).clamp(0, 1)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
         s, device, b = self.settings, batch.source.device, len(batch.source)
-        drawn = torch.rand(2, b, generator=generator).to(device)
-        picture = self.lacking(batch, drawn[0] < 0.5)
-        window = self.window(generator, picture.shape[-2])
-        picture, wanted = (window.of(one, batch.source.shape[-2]) for one in (picture, batch.source))
-        gain = gain_of(wanted - picture)
+        kind = torch.randint(3, (b,), generator=generator).to(device)
+        picture, height = self.lacking(batch, kind), batch.source.shape[-2]
+        window = self.window(generator, height)
+        picture, wanted = (window.of(one, height) for one in (picture, batch.source))
+        gain = gain_of(gain_number(wanted - picture))[:, None, None, None]
         signs = signs_of(self.net.encode((wanted - picture) / gain))
-        blocks = torch.rand(b, 1, *(n // BLOCK for n in signs.shape[-2:]), generator=generator).to(device)
-        kept = (blocks > torch.rand(b, 1, 1, 1, generator=generator).to(device)) | (drawn[1] > s.holes)[:, None, None, None]
-        there = blocks_to_samples(kept.float(), (signs.shape[-2], signs.shape[-1])).to(signs.dtype)
+        shape = (b, 1, *(n // BLOCK for n in signs.shape[-2:]))
+        whole = torch.rand(b, 1, 1, 1, generator=generator) >= s.holes
+        kept = (torch.rand(shape, generator=generator) > torch.rand(b, 1, 1, 1, generator=generator)) | whole
+        blocks = kept.to(device, signs.dtype)
+        there = blocks_to_samples(blocks)
         signs = signs * there
-        enhanced = picture + gain * self.net.decode(signs)
+        enhanced = picture + gain * self.net.decode(signs, blocks)
         none = torch.zeros(b, dtype=torch.bool, device=device)
         loss, terms, rgb, wanted_rgb = self.compare(enhanced, wanted, none)
         surprise = F.softplus(-self.net.context(signs).float() * signs.float()) * there.float() / math.log(2)
@@ -252,25 +265,21 @@ class ResidualObjective(Objective):
         return loss + s.rate_weight * terms["bits"], terms, rgb, wanted_rgb, none
 
     def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The base layer and an animation, without and with their residuals."""
+        """The base layer, H-DAC's picture and DAC's, without and with their residuals."""
         assert isinstance(net, ResidualNet)
         found = {}
-        for name, animated in (("base", False), ("dac", True)):
-            picture = self.lacking(batch, torch.full_like(batch.base_qp, animated, dtype=torch.bool))
-            gain = gain_of(batch.source - picture)
+        for number, name in enumerate(("base", "hdac", "dac")):
+            picture = self.lacking(batch, torch.full_like(batch.base_qp, number))
+            gain = gain_of(gain_number(batch.source - picture))[:, None, None, None]
+            signs = signs_of(net.encode((batch.source - picture) / gain))
+            blocks = torch.ones_like(signs[:, :1, ::BLOCK, ::BLOCK])
             found[name] = picture
-            found[f"{name}_residual"] = picture + gain * net.decode(signs_of(net.encode((batch.source - picture) / gain)))
+            found[f"{name}_residual"] = picture + gain * net.decode(signs, blocks)
         return found
 
 
 MAKER = "lite"
 """Weights that make the pictures that residuals are trained on."""
-LEAST_GAIN = 0.5 / 255
-
-
-def gain_of(difference: Tensor) -> Tensor:
-    """Root mean square of packed differences: (B, 1, 1, 1)."""
-    return difference.float().square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(LEAST_GAIN)
 
 
 OBJECTIVES: dict[type[nn.Module], type[Objective]] = {

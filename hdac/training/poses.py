@@ -42,7 +42,7 @@ class Teacher:
         scale = SIDE / (CROP * max(width, height))
         centre = np.array([x + width / 2, y + height / 2])
         to_crop = np.column_stack((scale * np.eye(2), (SIDE - 1) / 2 - scale * centre))
-        crop = cv2.warpAffine(rgb, to_crop, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+        crop = cv2.warpAffine(rgb, to_crop, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
         value = (crop[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32) - 127.5) / 128.0
         found = [session.run(None, {session.get_inputs()[0].name: value})[0].ravel() for session in self.sessions]
         return np.mean(found, axis=0).astype(np.float32)

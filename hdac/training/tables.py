@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data.io import read_clip
+from hdac.codecs import face_box
 from hdac.codecs.face_animator import FaceAnimator
 from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import Network, load, of_kind, save
@@ -21,7 +22,7 @@ from hdac.parameters import learn_tables
 def motions(network: Network[Vid2VidNet], path: Path, frames: int | None = None) -> NDArray[np.float32]:
     """What the network finds in the frames of a clip: (T, 2 + K, 3)."""
     clip = read_clip(path, frames=frames)
-    animator = FaceAnimator(network, reference_qp=32, best_look=True)
+    animator = FaceAnimator(network, reference_qp=32, best_look=True, box=face_box.find(clip))
     return np.stack([animator.motion((clip.y[t], clip.u[t], clip.v[t])).table for t in range(clip.n_frames)])
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from hdac.codecs.refresh import ResidualRule
+from hdac.codecs.residual import ALL
 from tests.hdac.nets import save_tiny
 
 
@@ -20,6 +22,8 @@ def tiny_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def residuals_always_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of networks that were not trained, no residual pays: send one in every frame, as far as the chain of them may be."""
+    """Of networks that were not trained, no residual pays: send one in every frame, whole, as far as the chain of them may
+    be."""
     monkeypatch.setattr(ResidualRule, "lacks", lambda self, error: True)
-    monkeypatch.setattr(ResidualRule, "worth", lambda self, error, enhanced, bits: True)
+    monkeypatch.setattr(ResidualRule, "multiplier", ALL)
+    monkeypatch.setattr(ResidualRule, "cheapest", lambda self, options: int(options[1][1] < math.inf))

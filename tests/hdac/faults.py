@@ -216,16 +216,16 @@ def main() -> None:
     if name != "hevc-stripped":  # which gets by without PyTorch
         import torch
 
-        from hdac.codecs import animator, dac, hdac
+        from hdac.codecs import animator, dac, face_animator, face_vid2vid, hdac
         from hdac.nets import hybrid
         from tests.hdac.nets import save_tiny
 
         torch.set_num_threads(1)
         # what a thousand decoders would do again and again: a sixteenth of the work, and folding a network
         hybrid.MOTION_SIDE = 16
-        animator.folded = _remembered(animator.folded)
-        if name in ("hdac-paper", "hdac-vvc", "dac"):  # as on two cores: units are read ahead
-            dac.at_once = hdac.at_once = lambda: 2
+        animator.folded = face_animator.folded = _remembered(animator.folded)
+        if name in ("hdac-paper", "hdac-vvc", "dac", "face-vid2vid"):  # as on two cores: units are read ahead
+            dac.at_once = hdac.at_once = face_vid2vid.at_once = lambda: 2
         os.environ["HDAC_WEIGHTS"] = folder
         save_tiny(Path(folder))
     print(json.dumps(report(CODECS[name])))

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from baselines import stills
 from hdac.nets.hybrid import LITE, HybridNet, NetSettings
 from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.motion import MotionSettings
+from hdac.nets.picture import pack_clip
 from hdac.nets.residual import ResidualNet, ResidualSettings
 from hdac.nets.vid2vid import LITE as FACE_LITE
 from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import save
 from hdac.parameters import learn_tables
+from tests.clips import moving_clip
 
 TINY = replace(
     LITE,
@@ -55,17 +58,23 @@ TINY_RESIDUAL = ResidualSettings("tiny-residual", channels=4, filters=8)
 def tiny_face_net(seed: int = 1) -> Vid2VidNet:
     """Its parameters differ from picture to picture, which they hardly do before training, and its tables are of noise."""
     torch.manual_seed(seed)
-    net = Vid2VidNet(TINY_FACE)
-    for weight, std in (
-        (net.last.weight, 0.02),
-        (net.unfold[1].weight, 0.1),
-        (net.estimator.translation.weight, 0.5),
-        (net.estimator.deformation.weight, 0.5),
-    ):
-        torch.nn.init.normal_(weight, std=std)  # type: ignore[arg-type]
+    net = Vid2VidNet(TINY_FACE).eval()
+    torch.nn.init.normal_(net.last.weight, std=0.02)
+    torch.nn.init.normal_(net.unfold[1].weight, std=0.1)  # type: ignore[arg-type]
+    # parameters that are small for one picture and follow what makes others differ
+    features: list[Tensor] = []
+    hook = net.estimator.body.register_forward_hook(lambda module, given, out: features.append(out.mean((2, 3))))
+    with torch.no_grad():
+        for picture in pack_clip(moving_clip(2, 96, 96), slice(None), net.settings.multiple).split(1):
+            net.estimate(picture)
+        hook.remove()
+        size = 0.1 / float((features[1] - features[0]).norm())
+        for head in (net.estimator.translation, net.estimator.deformation):
+            torch.nn.init.normal_(head.weight, std=size)
+            head.bias.copy_(-(head.weight @ features[0][0]))
     noise = np.random.default_rng(seed).normal(0, 0.1, (40, 2 + TINY_FACE.n_keypoints, 3)).astype(np.float32)
     net.tables.copy_(torch.from_numpy(learn_tables([noise])))
-    return net.eval()
+    return net
 
 
 def tiny_residual_net(seed: int = 1) -> ResidualNet:

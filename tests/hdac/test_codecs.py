@@ -30,6 +30,7 @@ from hdac.codecs.stripped import HevcStripped
 from hdac.container import Reader, Unit, Writer
 from hdac.decoder import decode_tolerant, frames
 from hdac.nets.hybrid import HybridNet
+from hdac.range_coder import RangeEncoder
 from tests.clips import moving_clip, psnr_y
 from tests.hdac.nets import BENT, save_random_learned, save_tiny, tiny_net
 from tests.hdac.streams import rewritten, units_of
@@ -74,6 +75,39 @@ def test_streams_keep_size_count_and_rate_and_account_for_every_byte(
     assert decoded.y.shape == clip.y.shape and decoded.u.shape == clip.u.shape and decoded.fps == clip.fps
     assert sum(systems.ledger(stream).totals.values()) == len(stream)
     assert codec.encode(clip) == stream
+
+
+@pytest.mark.parametrize("codec", [one for one in CODECS if "residual" in one.label], ids=lambda codec: codec.label)
+def test_residuals_are_sent_change_the_picture_and_are_the_next_reference(codec: LayeredCodec) -> None:
+    clip = moving_clip(6, 96, 96)
+    stream = codec.encode(clip)
+    units = units_of(stream)
+    sent = [t for t, unit in enumerate(units) if unit.residual is not None]
+    assert sent and all(len(units[t].residual or b"") > 20 for t in sent)
+    shown = systems.decode(stream)
+    empty = bytes((0,)) + RangeEncoder().frame_bytes()
+    without = systems.decode(rewritten(stream, (replace(u, residual=empty if u.residual else None) for u in units)))
+    same = [np.array_equal(shown.y[t], without.y[t]) for t in range(6)]
+    assert all(same[: sent[0]]) and not same[sent[0]]
+
+
+def test_motion_of_face_vid2vid_is_sent_and_fewer_deformations_where_they_do_not_pay() -> None:
+    clip = moving_clip(12, 96, 96)
+    for codec in (FACE, replace(FACE, motion_coder="paper")):
+        chosen, whole = (units_of(replace(codec, keypoints=k).encode(clip)) for k in (None, 6))
+        sizes, of_all = ([len(unit.keypoints or b"") for unit in units[1:]] for units in (chosen, whole))
+        assert sum(size > 3 for size in of_all) > 6 and sum(sizes) < sum(of_all)
+
+
+def test_a_residual_that_does_not_pay_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = weights.folders()[0]
+    monkeypatch.undo()  # the true rule
+    monkeypatch.setenv("HDAC_WEIGHTS", str(folder))
+    clip = moving_clip(6, 96, 96)
+    dac = Dac(qp=40, network="tiny", refresh="never", residual=True)
+    for codec in (replace(HYBRID, residual=True), dac, replace(FACE, residual="rd")):
+        one = replace(codec, residual_network="tiny-residual")  # noise: it makes nothing better
+        assert all(unit.residual is None for unit in units_of(one.encode(clip)))
 
 
 def test_the_stripped_stream_shows_the_pictures_of_x265_in_fewer_bytes() -> None:

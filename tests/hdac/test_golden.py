@@ -88,7 +88,8 @@ def test_stored_streams_hold_every_kind_of_unit() -> None:
     sizes = [len(unit.reference or b"") for unit in units["dac"]]
     assert sum(size > 1 for size in sizes) > 1 and 1 in sizes and 0 in sizes  # new ones, a return, none
     assert [bool(unit.residual) for unit in units["face-vid2vid"]] == [False, False, False, True, False, False, True, False]
-    assert [unit.keypoints is None for unit in units["face-vid2vid"]] == [True] + [False] * 7
+    assert all(len(unit.residual or b"long enough, or not there") > 20 for unit in units["face-vid2vid"])
+    assert sum(len(unit.keypoints or b"") > 3 for unit in units["face-vid2vid"]) > 3
     assert sum(bool(unit.reference) for unit in units["face-vid2vid-paper"]) > 1
 
 

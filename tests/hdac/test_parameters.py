@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from data.errors import BitstreamError, InputError
+from hdac.keypoints import parities, settle
 from hdac.parameters import (
     POSE_ROWS,
     RANGE,
@@ -93,6 +94,35 @@ def test_tables_are_frequencies_and_know_what_they_have_seen() -> None:
         PaperEncoder(np.zeros_like(tables))
 
 
+def test_what_the_papers_coder_is_given_beyond_its_range_moves_to_its_border() -> None:
+    tables = learn_tables([walk(80)])
+    encoder, decoder = PaperEncoder(tables), PaperDecoder(tables)
+    for scale in (0.0, 100.0, -100.0):
+        layer, had = encoder.encode_first(walk(1)[0] + scale, K)
+        assert np.array_equal(decoder.decode(layer), had) and np.abs(had).max() <= RANGE
+
+
+def test_the_reference_settles_what_the_first_frame_is_predicted_from() -> None:
+    of = ParameterSettings(K, 128)
+    found = walk(1, sigma=0.3)[0]
+    symbols = of.quantise(Motion.of(found))
+    nearby = Motion.of(found + np.float32(1e-6))  # another machine's
+    assert np.array_equal(settle(of, of.unrounded(nearby), parities(symbols)), symbols)
+    encoder, decoder = ParameterEncoder(of), ParameterDecoder(of)
+    encoder.start(symbols)
+    decoder.start(symbols)
+    assert encoder.encode_first(symbols, K) == b"" and np.array_equal(decoder.decode(b""), symbols)
+
+
+def test_what_a_frame_would_take_is_seen_without_taking_it() -> None:
+    of, tables = ParameterSettings(K, 128), learn_tables([walk(80)])
+    ours, papers = ParameterEncoder(of), PaperEncoder(tables)
+    for table in walk(10):
+        symbols = of.quantise(Motion.of(table))
+        tried, theirs = ours.copied().encode_first(symbols, K), papers.copied().encode_first(table, K)[0]
+        assert tried == ours.encode_first(symbols, K) and theirs == papers.encode_first(table, K)[0]
+
+
 def test_what_cannot_be_sent_is_refused_by_name() -> None:
     of = ParameterSettings(K, 128)
     with pytest.raises(InputError, match="32 keypoints"):
@@ -104,6 +134,8 @@ def test_what_cannot_be_sent_is_refused_by_name() -> None:
         of.quantise(Motion.of(np.where(table == table[3, 1], np.nan, table)))
     with pytest.raises(InputError, match="9 of 8"):
         ParameterEncoder(of).encode_first(of.quantise(Motion.of(table)), 9)
+    with pytest.raises(InputError, match="9 of 8"):
+        PaperEncoder(learn_tables([walk(9)])).encode_first(table, 9)
     far = of.quantise(Motion.of(table + 100))
     assert far.max() == RANGE * 128  # nothing wraps
     with pytest.raises(InputError, match="outside"):

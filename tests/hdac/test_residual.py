@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from data.crop import Box
 from data.errors import BitstreamError
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.refresh import ResidualRule
-from hdac.codecs.residual import N_GAINS, Residual, ResidualCoder, gain_of
-from hdac.nets.residual import BLOCK, UNIT, ResidualNet, ResidualSettings, blocks_to_samples, signs_of
+from hdac.codecs.residual import ALL, MAX_CHAIN, Residual, ResidualCoder
+from hdac.nets.residual import (
+    BLOCK,
+    N_GAINS,
+    UNIT,
+    ResidualNet,
+    ResidualSettings,
+    blocks_to_samples,
+    gain_number,
+    gain_of,
+    signs_of,
+)
 from hdac.network import Network
 from tests.hdac.nets import tiny_residual_net
 
@@ -47,9 +59,9 @@ def test_a_residual_comes_back(share: float) -> None:
     got = coder().unpack(layer)  # another object, that has seen nothing
     assert got.gain == sent.gain and np.array_equal(got.blocks, sent.blocks) and np.array_equal(got.signs, sent.signs)
     shown = noise(2)
-    assert all(np.array_equal(a, b) for a, b in zip(ours.enhance(shown, sent), coder().enhance(shown, got), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(ours.enhanced(shown, sent), coder().enhance(shown, layer), strict=True))
     if share == 0:
-        assert len(layer) <= 3 and all(np.array_equal(a, b) for a, b in zip(ours.enhance(shown, got), shown, strict=True))
+        assert len(layer) <= 3 and all(np.array_equal(a, b) for a, b in zip(ours.enhanced(shown, got), shown, strict=True))
 
 
 def test_the_integers_of_the_context_model_are_the_networks_log_odds() -> None:
@@ -81,7 +93,7 @@ def test_what_is_left_out_changes_nothing_far_from_it() -> None:
     signs = np.zeros_like(sent.signs)
     signs[:, :BLOCK, :BLOCK] = 1
     shown = tuple(np.full(plane.shape, 128, np.uint8) for plane in noise(1, (256, 256)))
-    enhanced = ours.enhance(shown, Residual(N_GAINS - 1, blocks, signs))  # type: ignore[arg-type]
+    enhanced = ours.enhanced(shown, Residual(N_GAINS - 1, blocks, signs))  # type: ignore[arg-type]
     changed = enhanced[0] != shown[0]
     assert changed[:32, :32].any() and not changed[64:].any() and not changed[:, 64:].any()
 
@@ -94,9 +106,10 @@ def test_blocks_are_chosen_by_what_they_gain() -> None:
     for _ in range(150):
         steps = torch.randn(4, 1, 8, 8).sign().expand(-1, 4, -1, -1)  # packed: four luma samples, no chroma
         difference = torch.nn.functional.interpolate(torch.cat((steps, torch.zeros(4, 2, 8, 8)), dim=1), scale_factor=4)
-        blocks = blocks_to_samples((torch.rand(4, 1, 2, 2) < 0.7).float(), (8, 8))
-        there = torch.nn.functional.interpolate(blocks, scale_factor=4)
-        loss = (net.decode(signs_of(net.encode(difference)) * blocks) - difference * there).square().mean()
+        blocks = (torch.rand(4, 1, 2, 2) < 0.7).float()
+        there = torch.nn.functional.interpolate(blocks, scale_factor=16)
+        signs = signs_of(net.encode(difference)) * blocks_to_samples(blocks)
+        loss = (net.decode(signs, blocks) - difference * there).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -107,13 +120,17 @@ def test_blocks_are_chosen_by_what_they_gain() -> None:
     source = shown[0].copy()
     source[:32, :64] = 100 + pattern[:, :64]  # something is lacking in the upper left only
     wanted: Any = (source, shown[1], shown[2])
-    residual, layer, enhanced, left = ours.find(wanted, shown, multiplier=5.0)  # type: ignore[arg-type]
+    layer, enhanced, left = ours.find(wanted, shown, multiplier=5.0)  # type: ignore[arg-type]
+    assert layer is not None
+    residual = ours.unpack(layer)
     before = float(((source.astype(float) - shown[0]) ** 2).sum())
     assert residual.blocks[:1].any() and not residual.blocks[2:].any()
     assert left < 0.7 * before and len(layer) < 300
     assert left == sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in zip(wanted, enhanced, strict=True))
-    none, empty, *_ = ours.find(wanted, shown, multiplier=1e9)  # type: ignore[arg-type]
-    assert not none.blocks.any() and len(empty) < 4
+    none, same, error = ours.find(wanted, shown, multiplier=1e9)  # type: ignore[arg-type]
+    assert none is None and same is shown and error == before
+    whole, *_ = ours.find(wanted, shown, ALL)  # type: ignore[arg-type]
+    assert whole is not None and ours.unpack(whole).blocks.all()
 
 
 def test_signs_pass_gradients_inside_of_one_only() -> None:
@@ -125,19 +142,54 @@ def test_signs_pass_gradients_inside_of_one_only() -> None:
 
 
 def test_gains_span_what_differences_are() -> None:
-    assert gain_of(0) * 255 == 0.25 and 50 < gain_of(N_GAINS - 1) * 255 < 60
+    numbers = torch.arange(N_GAINS)
+    gains = gain_of(numbers.float())
+    assert float(gains[0]) * 255 == pytest.approx(0.25) and 50 < float(gains[-1]) * 255 < 60
+    assert torch.equal(gain_number(torch.ones(N_GAINS, 6, 4, 4) * gains[:, None, None, None]), numbers.float())
+    assert gain_number(torch.zeros(1, 6, 4, 4)) == 0 and gain_number(torch.ones(1, 6, 4, 4)) == N_GAINS - 1
 
 
-def test_a_residual_is_sent_when_what_was_lost_pays_for_it() -> None:
+def test_a_residual_is_tried_when_as_much_was_lost_as_it_costs_and_later_if_it_does_not_pay() -> None:
     rule = ResidualRule(qp=30)
     rule.renewed(1000.0)
     rule.price = 500.0
     assert [rule.lacks(1200.0) for _ in range(3)] == [False, False, True]
+    assert rule.multiplier == rule.factor / 3
     bits = round(400 / rule.factor)
-    assert not rule.worth(1200.0, 1150.0, bits)  # 3 frames x 50 gained for 400
-    assert rule.floor == 1200.0 and not rule.lacks(1200.0)
-    assert rule.lacks(1200.0 + rule.price + 1)
-    assert rule.worth(3000.0, 1000.0, bits) and rule.floor == 1000.0
+    assert rule.cheapest([(0, 1200.0), (bits, 1150.0)]) == 0  # 3 frames x 50 gained for 400
+    rule.refused()
+    assert rule.price == 1200.0 and rule.n_frames == 3  # what was lost is not forgotten
+    assert [rule.lacks(1200.0) for _ in range(4)] == [False, False, False, True]
+    assert rule.cheapest([(0, 1200.0), (bits, 1100.0), (90 * bits, 0.0)]) == 1
+    rule.renewed(1100.0, bits)
+    assert rule.price == rule.factor * bits and not rule.lacks(1100.0) and rule.lost == 0
+
+
+def test_chains_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = coder()
+    layer = ours.pack(random_residual(ours, 7, share=0.1))
+    shown = noise(3)
+    for _ in range(MAX_CHAIN):
+        shown = ours.enhance(shown, layer)
+    assert not ours.may_go_on
+    with pytest.raises(BitstreamError, match="more than 32 residuals"):
+        ours.enhance(shown, layer)
+    ours.chain = 0
+    ours.enhance(shown, layer)
+
+
+def test_of_a_face_box_nothing_is_changed_around_it() -> None:
+    box = Box(10, 20, 64, 96)
+    ours = ResidualCoder(Network(tiny_residual_net(), b"", "tiny"), (200, 180), box)
+    shown = noise(4, (200, 180))
+    enhanced = ours.enhanced(shown, replace(random_residual(ours, 8, share=1.0), gain=N_GAINS - 1))
+    for plane, before, (top, left, height, width) in zip(
+        enhanced, shown, ((20, 10, 96, 64), (10, 5, 48, 32), (10, 5, 48, 32)), strict=True
+    ):
+        changed = plane != before
+        assert changed[top : top + height, left : left + width].any()
+        changed[top : top + height, left : left + width] = False
+        assert not changed.any()
 
 
 def test_damage_is_an_error_or_a_residual() -> None:

@@ -32,10 +32,10 @@ def test_rotations_turn_the_axes_as_a_head_turns() -> None:
     r = rotation(angles)
     assert torch.allclose(r[0], torch.eye(3))
     assert torch.allclose(r @ r.transpose(1, 2), torch.eye(3).expand(2, 3, 3), atol=1e-6) and torch.linalg.det(r[1]) > 0
-    nose = torch.tensor([0.0, 0.0, -1.0])  # towards the camera
+    nose = torch.tensor([0.0, 0.0, 1.0])  # towards the camera
     yaw, pitch, roll = (rotation(torch.tensor([[*row]]))[0] for row in ((0.3, 0, 0), (0, 0.3, 0), (0, 0, 0.3)))
-    assert (yaw @ nose)[0] > 0.2 and abs((yaw @ nose)[1]) < 1e-6
-    assert (pitch @ nose)[1] > 0.2 and abs((pitch @ nose)[0]) < 1e-6
+    assert (yaw @ nose)[0] < -0.2 and abs((yaw @ nose)[1]) < 1e-6  # to the picture's left
+    assert (pitch @ nose)[1] < -0.2 and abs((pitch @ nose)[0]) < 1e-6  # up
     assert (roll @ torch.tensor([1.0, 0, 0]))[1] == pytest.approx(math.sin(0.3))  # clockwise as displayed: y is down
 
 
@@ -50,9 +50,10 @@ def test_keypoints_follow_equation_1() -> None:
             assert torch.allclose(found[b, k], r[b] @ canonical[b, k] + t[b] + delta[b, k], atol=1e-5)
 
 
-def test_deformations_that_are_not_sent_are_zero() -> None:
-    whole = Parameters(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2, 4, 3))
-    assert whole.first(torch.tensor([1, 4])).deformation.sum((1, 2)).tolist() == [3, 12]
+def test_deformations_that_are_not_sent_are_zero_or_what_they_were() -> None:
+    whole, before = (Parameters(torch.zeros(2, 3), torch.zeros(2, 3), torch.full((2, 4, 3), value)) for value in (1.0, 2.0))
+    sent = whole.first(torch.tensor([1, 3]), before, torch.tensor([False, True])).deformation
+    assert sent[0, :, 0].tolist() == [1, 0, 0, 0] and sent[1, :, 0].tolist() == [1, 1, 1, 2]
 
 
 def test_a_face_that_does_not_move_stays_where_it_is() -> None:
@@ -77,12 +78,14 @@ def test_a_face_moved_by_a_quarter_of_the_picture_takes_its_volume_along() -> No
         reference = net.reference(picture(2))
         place = keypoints(reference.canonical, reference.parameters)
         flow, _ = net.motion(reference.volume, place, place + shift, torch.eye(3)[None])
-        moved = warp3d(reference.volume, coordinate_grid3d(4, 16, 16, place)[None] - shift)
+        everywhere = coordinate_grid3d(4, 16, 16, place)[None] - shift
+        moved = warp3d(reference.volume, everywhere)
     background = torch.linspace(-1, 1, 16)
     # every flow is the identity (the background) or the shift: what is mixed lies between
     offset = flow[0, ..., 0] - background
     assert offset.max() <= 1e-5 and offset.min() >= -0.5 - 1e-5 and offset.mean() < -0.3
-    assert moved.shape == reference.volume.shape
+    # 0.5 are 3.75 of 16 columns: what is there now was 4 columns to the left, but for the quarter
+    assert torch.allclose(moved[..., 8], 0.25 * reference.volume[..., 5] + 0.75 * reference.volume[..., 4], atol=1e-5)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
