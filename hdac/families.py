@@ -34,8 +34,9 @@ def _hdac_paper(regime: Regime, points: int) -> list[VideoCodec]:
 
 def _dac(regime: Regime, points: int) -> list[VideoCodec]:
     # adaptive refresh sends as many intra pictures as it needs: it belongs to the regime that has more than one
-    refresh = "never" if regime == "one-intra" else "rd"
-    return [Dac(qp=qp, refresh=refresh, intra_period=intra_period(regime)) for qp in quantisers(48, 24, points)]
+    if regime == "one-intra":
+        return [Dac(qp=qp, refresh="never") for qp in quantisers(48, 24, points)]
+    return [Dac(qp=qp, refresh="rd", intra_period=intra_period(regime)) for qp in quantisers(50, 36, points)]
 
 
 def _face_vid2vid(regime: Regime, points: int) -> list[VideoCodec]:
@@ -47,9 +48,7 @@ def _with_residual(regime: Regime, points: int) -> list[VideoCodec]:
 
 
 def _dac_residual(regime: Regime, points: int) -> list[VideoCodec]:
-    refresh = "never" if regime == "one-intra" else "rd"
-    period = intra_period(regime)
-    return [Dac(qp=qp, refresh=refresh, intra_period=period, residual=True) for qp in quantisers(44, 20, points)]
+    return [replace(codec, residual=True) for codec in _dac(regime, points) if isinstance(codec, Dac)]
 
 
 def _hdac_residual(regime: Regime, points: int) -> list[VideoCodec]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from baselines.stream import StreamHeader
 from data.clip import Clip
-from data.errors import BitstreamError
+from data.errors import BitstreamError, InputError
 from hdac import weights
 from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
@@ -63,6 +63,9 @@ class Dac(LayeredCodec):
     """Of the references: "bpg", "vvc" or "learned" (`hdac.codecs.reference`)."""
     refresh: str = "rd"
     """When a new reference is sent: one of `hdac.codecs.refresh.RULES`."""
+    refresh_price: float = 10.0
+    """Of "rd": of a bit of a new reference, in Lagrangian factors of its QP. Chosen on training clips: with 1, almost every frame
+    is a new reference; with 40 or 160 the same rate goes into finer ones that are kept too long."""
     threshold_db: float = 33.0
     """Of "psnr"; the authors' driver has 33."""
     intra_period: int = 0
@@ -78,6 +81,8 @@ class Dac(LayeredCodec):
 
     def __post_init__(self) -> None:
         check_rule(self.refresh)
+        if not self.refresh_price > 0:
+            raise InputError(f"refresh_price {self.refresh_price} is not positive")
         KeypointSettings(step=self.keypoint_step)
         reference_picture.check(self.reference_codec, self.qp)
 
@@ -88,6 +93,7 @@ class Dac(LayeredCodec):
     @property
     def label(self) -> str:
         rule = f"refresh < {self.threshold_db:g} dB" if self.refresh == "psnr" else f"refresh {self.refresh}"
+        rule += f" x {self.refresh_price:g}" * (self.refresh_price != 10)
         codec = "" if self.reference_codec == "bpg" else f" {self.reference_codec.upper()}"
         return f"DAC{codec} QP {self.qp} {rule}{' look' if self.best_look else ''}{' residual' if self.residual else ''}"
 
@@ -131,7 +137,7 @@ class Dac(LayeredCodec):
         buffer = _Buffer()
         writer = Writer(header)
         parts, size = [writer.header], (clip.height, clip.width)
-        rule, residual_rule = Refresh(self.refresh, self.qp, self.threshold_db), ResidualRule(self.qp)
+        rule, residual_rule = Refresh(self.refresh, self.qp, self.threshold_db, self.refresh_price), ResidualRule(self.qp)
         enhancer = ResidualCoder(residuals, size, header.face_box) if residuals else None
 
         def new_picture(source: Planes) -> tuple[bytes, Planes]:

@@ -51,9 +51,10 @@ def psnr_y(squared_error: float, source: Planes) -> float:
 class Refresh:
     """When to send a new reference."""
 
-    def __init__(self, rule: str, qp: int, threshold_db: float) -> None:
+    def __init__(self, rule: str, qp: int, threshold_db: float, price: float = 1.0) -> None:
+        """price: of a bit, in Lagrangian factors of the references' QP."""
         self.rule, self.threshold_db = rule, threshold_db
-        self.factor = lagrange_multiplier(qp)
+        self.factor = price * lagrange_multiplier(qp)
         self.price = self.floor = self.lost = self.smoothed_db = self.looked_at = 0.0
 
     def refreshed(self, source: Planes, shown: Planes, bits: int) -> None:
