@@ -64,8 +64,8 @@ class Dac(LayeredCodec):
     refresh: str = "rd"
     """When a new reference is sent: one of `hdac.codecs.refresh.RULES`."""
     refresh_price: float = 10.0
-    """Of "rd": of a bit of a new reference, in Lagrangian factors of its QP. Chosen on training clips: with 1, almost every frame
-    is a new reference; with 40 or 160 the same rate goes into finer ones that are kept too long."""
+    """Of "rd": of a bit of a new reference, in Lagrangian factors of its QP. Chosen on training clips: with 1, almost every
+    frame is a new reference; with 40 or 160 the same rate goes into finer ones that are kept too long."""
     threshold_db: float = 33.0
     """Of "psnr"; the authors' driver has 33."""
     intra_period: int = 0
