@@ -37,14 +37,14 @@ results: $(VENV)/.installed
 	$(BIN)/rd-report results/conventional
 
 # The layered codecs on the same clips, beside the points of `make results`; then the other uses of H-DAC's networks
-LAYERED := --frames 125 --metrics psnr ssim xpsnr vmaf lpips temporal --jobs $(JOBS) --cache runs/cache --no-report
+LAYERED := --frames 125 --metrics psnr ssim xpsnr vmaf lpips temporal face --jobs $(JOBS) --cache runs/cache --no-report
 results-layered: $(VENV)/.installed
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hevc-stripped hdac --points 4 $(LAYERED) \
 		--anchors results/conventional --out results/hdac
 	$(BIN)/rd-plot results/hdac --format svg
 	$(BIN)/rd-dump results/hdac --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc hevc-stripped hdac
 	$(BIN)/rd-report results/hdac
-	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hdac-look dac hdac-paper --regime one-intra --points 3 $(LAYERED) \
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hdac-look dac hdac-paper --points 3 $(LAYERED) \
 		--anchors results/hdac --out results/hdac-variants
 	$(BIN)/rd-plot results/hdac-variants --format svg
 	$(BIN)/rd-dump results/hdac-variants --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc hdac-look dac
