@@ -98,12 +98,12 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
     name: str = args.codec
     if name not in FAMILIES:
         raise InputError(f"unknown codec {name!r}; there are {', '.join(FAMILIES)}")
+    _check_layer_options(name, args)
     network = args.network or NETWORKS.get(name, "")
     missing = weights.missing(network) if network else FAMILIES[name].missing()
     if missing:
         raise InputError(f"codec {name} cannot run here: {missing}")
     period = intra_period(args.regime)
-    _check_layer_options(name, args)
     common = {"qp": args.qp, "intra_period": period, "network": network}
     if name in ("dac", "hdac"):
         common |= {"best_look": args.best_look, "residual": args.residual}

@@ -140,7 +140,9 @@ def test_nothing_is_overwritten_without_force(coded: Path, tmp_path: Path, capsy
         (["--codec", "hevc", "--qp", "52"], "52"),
         (["--codec", "hevc", "--qp", "-1"], "-1"),
         (["--codec", "hevc", "--kbps", "9"], "--kbps is for"),
-        (["--codec", "hevc", "--best-look"], "not for hevc"),
+        (["--codec", "hevc", "--best-look"], "hevc has no --best-look; dac, hdac have"),
+        (["--codec", "hdac", "--keypoints", "4"], "hdac has no --keypoints; face-vid2vid has"),
+        (["--codec", "face-vid2vid", "--best-look"], "--best-look; dac, hdac have"),
         (["--network", "nothere"], "nothere.safetensors"),
         (["--codec", "vp9", "--qp", "64"], "64"),
         (["--codec", "vtm"], "vtm cannot run here"),
@@ -445,6 +447,30 @@ def test_options_of_layers_that_a_codec_does_not_have_are_refused(
     command = ["encode", str(layered / "clip.y4m"), str(layered / "o.hdac"), "--codec", codec]
     assert main([*command, *options, *(["--network", "tiny"] if codec in ("dac", "hdac") else [])]) == 1
     assert named in one_error_line(capsys) and not (layered / "o.hdac").exists()
+
+
+def test_a_face_is_seen_from_elsewhere(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stream, clip = str(layered / "face.hdac"), str(layered / "clip.y4m")
+    face = ["--codec", "face-vid2vid", "--network", "tiny-face"]
+    assert main(["encode", clip, stream, *face, "--keypoints", "3", "--motion-coder", "paper"]) == 0
+    assert main(["info", stream]) == 0
+    assert "by the paper's coder" in capsys.readouterr().out
+    assert main(["encode", clip, stream, "-f", *face]) == 0
+    shown = []
+    views = [[], ["--rotate", "0,0,0"], ["--rotate", "-20,5,0"], ["--rotate", "20,0,0", "--translate", "0,-0.1,0"]]
+    for i, view in enumerate(views):
+        assert main(["decode", stream, str(layered / f"{i}.y4m"), *view]) == 0
+        shown.append(read_clip(layered / f"{i}.y4m"))
+    assert shown[0].equals(shown[1])
+    assert all(not np.array_equal(shown[0].y[t], other.y[t]) for other in shown[2:] for t in range(6))
+    assert all(one.y.shape == shown[0].y.shape for one in shown)
+    capsys.readouterr()
+    for options, named in ((["--tolerant"], "damaged"), ([], "a stream of hdac")):
+        source = stream if options else str(layered / "call.hdac")
+        assert main(["decode", source, str(layered / "no.y4m"), "--rotate", "9,0,0", *options]) == 1
+        assert named in one_error_line(capsys) and not (layered / "no.y4m").exists()
+    with pytest.raises(SystemExit):
+        main(["decode", stream, str(layered / "no.y4m"), "--rotate", "9,nan,0"])
 
 
 def test_a_target_rate_is_hit_and_the_ledger_shown(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:
