@@ -28,7 +28,7 @@ from data.io import read_clip, write_clip
 from data.planar import y4m_frame, y4m_header
 from hdac import weights
 from hdac.codecs.dac import Dac
-from hdac.codecs.face_vid2vid import FaceVid2Vid
+from hdac.codecs.face_vid2vid import FaceVid2Vid, deformations_sent
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
@@ -227,7 +227,11 @@ def _info(args: argparse.Namespace) -> None:
     for layer, size in spent.totals.items():
         print(f"  {layer:15} {size:9} bytes  {100 * size / len(stream):5.1f} %  {kbps * size / len(stream):8.3f} kbit/s")
     if header.standard in LAYERED_STANDARDS:
-        for name, value in _settings(Reader(io.BytesIO(stream)).header).items():
+        said = _settings(Reader(io.BytesIO(stream)).header)
+        if header.standard == "face-vid2vid":
+            counts = deformations_sent(Reader(io.BytesIO(stream)))
+            said["deformations"] = f"{sum(counts) / max(1, len(counts)):.2f} a frame on average"
+        for name, value in said.items():
             print(f"  {name:15} {value}")
 
 

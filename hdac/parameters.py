@@ -166,8 +166,14 @@ class ParameterDecoder(TableDecoder[ParameterSettings]):
 
     def __init__(self, settings: ParameterSettings) -> None:
         super().__init__(settings)
+        self.count = 0
+        """Deformations that the last frame brought."""
         self._last_count = settings.n_keypoints
         self._same_count = Context()
+
+    def decode(self, frame_bytes: bytes) -> Symbols:
+        self.count = 0  # unless it moves
+        return super().decode(frame_bytes)
 
     def _announced(self, n_symbols: int) -> int:
         if self._coder.decode(self._same_count):
@@ -175,6 +181,7 @@ class ParameterDecoder(TableDecoder[ParameterSettings]):
             if 3 * (POSE_ROWS + count) > n_symbols or count == self._last_count:
                 raise BitstreamError(f"{count} deformations after {self._last_count}, of {n_symbols // 3 - POSE_ROWS}")
             self._last_count = count
+        self.count = self._last_count
         return 3 * (POSE_ROWS + self._last_count)
 
 
@@ -263,6 +270,9 @@ class PaperEncoder(_Paper):
 class PaperDecoder(_Paper):
     """The mirror image of PaperEncoder."""
 
+    count = 0
+    """Deformations that the last frame brought."""
+
     def decode(self, frame_bytes: bytes) -> NDArray[np.float32]:
         """The next frame, (2 + K, 3). Raises BitstreamError for bytes that no encoder writes."""
         coder = RangeDecoder()
@@ -271,6 +281,7 @@ class PaperDecoder(_Paper):
         n = POSE_ROWS + k
         if n > self.n_rows:
             raise BitstreamError(f"{k} deformations of {self.n_rows - POSE_ROWS}")
+        self.count = k
         data = bytes(coder.decode_share(bounds) for bounds in self.bounds[kind][: 6 * n])
         coder.end_frame()
         values = np.frombuffer(data, ">f2").astype(np.float16).reshape(n, 3)

@@ -454,7 +454,8 @@ def test_a_face_is_seen_from_elsewhere(layered: Path, capsys: pytest.CaptureFixt
     face = ["--codec", "face-vid2vid", "--network", "tiny-face"]
     assert main(["encode", clip, stream, *face, "--keypoints", "3", "--motion-coder", "paper"]) == 0
     assert main(["info", stream]) == 0
-    assert "by the paper's coder" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "by the paper's coder" in said and re.search(r"deformations +3\.00 a frame", said)
     assert main(["encode", clip, stream, "-f", *face]) == 0
     shown = []
     views = [[], ["--rotate", "0,0,0"], ["--rotate", "-20,5,0"], ["--rotate", "20,0,0", "--translate", "0,-0.1,0"]]

@@ -301,8 +301,16 @@ def decode(reader: Reader, ahead: bool = False, view: View | None = None) -> Ite
     return in_flight(_tasks(reader, view), at_once() if ahead else 1)
 
 
-def _tasks(reader: Reader, view: View | None) -> Iterator[Callable[[], Planes]]:
-    """Per frame what gives the picture shown."""
+def deformations_sent(reader: Reader) -> list[int]:
+    """How many deformations every frame brings that is not a reference; raises what `decode` does."""
+    counts: list[int] = []
+    for _ in _tasks(reader, None, counts):  # what pictures wait for is done, they themselves are not
+        pass
+    return counts
+
+
+def _tasks(reader: Reader, view: View | None, counts: list[int] | None = None) -> Iterator[Callable[[], Planes]]:
+    """Per frame what gives the picture shown. counts: where to add how many deformations a frame brings."""
     from hdac import network as networks
     from hdac.codecs.face_animator import FaceAnimator
     from hdac.codecs.residual import ResidualCoder
@@ -354,6 +362,8 @@ def _tasks(reader: Reader, view: View | None) -> Iterator[Callable[[], Planes]]:
             motion = Motion.of(paper.decode(unit.keypoints))
         else:
             motion = settings.dequantise(adaptive.decode(unit.keypoints))
+        if counts is not None:
+            counts.append((paper or adaptive).count)
         task = animator.task(motion, size)
         if unit.residual is not None:
             assert enhancer is not None  # `checked_units` knows

@@ -46,7 +46,7 @@ def test_the_adaptive_coder_gives_back_what_was_sent_and_holds_the_rest(step: in
         symbols = of.quantise(Motion.of(table))
         got = decoder.decode(encoder.encode_first(symbols, k))
         n = POSE_ROWS + k
-        assert np.array_equal(got[:n], symbols[:n]) and np.array_equal(got[n:], last[n:])
+        assert np.array_equal(got[:n], symbols[:n]) and np.array_equal(got[n:], last[n:]) and decoder.count == k
         assert np.abs(of.dequantise(got).table[:n] - table[:n]).max() <= 0.5 / step + 1e-6
         last = got
 
@@ -78,7 +78,7 @@ def test_the_papers_coder_gives_back_fp16_and_zeros() -> None:
         layer, had = encoder.encode_first(table, k)
         got = decoder.decode(layer)
         n = POSE_ROWS + k
-        assert np.array_equal(got, had) and not got[n:].any()
+        assert np.array_equal(got, had) and not got[n:].any() and decoder.count == k
         assert np.abs(got[:n] - table[:n]).max() < 2e-3  # of differences in fp16
 
 
