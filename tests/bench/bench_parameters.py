@@ -1,0 +1,101 @@
+"""Bytes per frame of face-vid2vid's motion, by the paper's coder and by ours, on the same parameters.
+
+    python -m tests.bench.bench_parameters CLIPS [--network NAME] [--frames N] [--out FILE]
+
+Parameters are those that the shipped network finds in every frame. Every coder's bytes are decoded again by a fresh decoder;
+the first frame is the reference and not counted. Rows:
+
+raw            all parameters as fp16: 6 K + 12 bytes
+paper          the paper's coder with the tables in the weights, all K deformations
+ours           `hdac.parameters.ParameterEncoder` at each quantiser step, all K deformations
+
+Beside them the published numbers (Wang et al., CVPR 2021, Table 5; other clips, 512x512, another network).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.cli import run
+from data.files import write_atomic
+from hdac.keypoints import STEPS
+from hdac.nets.vid2vid import Vid2VidNet
+from hdac.network import by_name
+from hdac.parameters import Motion, PaperDecoder, PaperEncoder, ParameterDecoder, ParameterEncoder, ParameterSettings
+from hdac.training.cache import find_clips
+from hdac.training.tables import motions
+
+PUBLISHED = {
+    "20 keypoints": {"raw": 132, "mean": 84.44, "min": 78, "max": 104, "median": 84},
+    "adaptive": {"raw": 81.16, "mean": 53.03, "min": 25, "max": 102, "median": 45},
+}
+
+Sequence = NDArray[np.float32]
+
+
+def paper_bytes(sequence: Sequence, net: Vid2VidNet) -> list[int]:
+    """Of every frame but the first."""
+    tables = net.tables.numpy()
+    encoder, decoder, sizes = PaperEncoder(tables), PaperDecoder(tables), []
+    for table in sequence[1:]:
+        layer, had = encoder.encode_first(table, len(table) - 2)
+        assert np.array_equal(decoder.decode(layer), had)
+        sizes.append(len(layer))
+    return sizes
+
+
+def our_bytes(sequence: Sequence, step: int) -> list[int]:
+    """Of every frame but the first, from which the second is predicted."""
+    settings = ParameterSettings(len(sequence[0]) - 2, step)
+    encoder, decoder, sizes = ParameterEncoder(settings), ParameterDecoder(settings), []
+    symbols = [settings.quantise(Motion.of(table)) for table in sequence]
+    encoder.start(symbols[0])
+    decoder.start(symbols[0])
+    for frame in symbols[1:]:
+        layer = encoder.encode_first(frame, settings.n_keypoints)
+        assert np.array_equal(decoder.decode(layer), frame)
+        sizes.append(len(layer))
+    return sizes
+
+
+def summary(sizes: list[int]) -> dict[str, float]:
+    """mean, min, max, median."""
+    return {"mean": round(float(np.mean(sizes)), 2), "min": min(sizes), "max": max(sizes), "median": float(np.median(sizes))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clips", type=Path, help="a clip, or a folder of clips")
+    parser.add_argument("--network", default="face-vid2vid")
+    parser.add_argument("--frames", type=int, default=125)
+    parser.add_argument("--out", type=Path, help="write the result to this JSON file, too")
+    args = parser.parse_args()
+    network = by_name(args.network, Vid2VidNet)
+    sequences = [motions(network, path, args.frames) for path in find_clips(args.clips)]
+    k = network.net.settings.n_keypoints
+    coders: dict[str, Any] = {"raw": {"mean": 6 * k + 12}}
+    coders["paper"] = summary([size for one in sequences for size in paper_bytes(one, network.net)])
+    for step in STEPS:
+        coders[f"ours, step {step}"] = summary([size for one in sequences for size in our_bytes(one, step)])
+    for name, found in coders.items():
+        print(f"{name:16}", "  ".join(f"{what} {value}" for what, value in found.items()))
+    if args.out:
+        result = {
+            "command": f"python -m tests.bench.bench_parameters <folder> --network {args.network} --frames {args.frames}",
+            "clips": len(sequences),
+            "frames": sum(map(len, sequences)),
+            "weights": network.weights_id.hex(),
+            "bytes_per_frame": coders,
+            "published": PUBLISHED,
+        }
+        write_atomic(args.out, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
