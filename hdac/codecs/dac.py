@@ -22,20 +22,20 @@ import numpy as np
 
 from baselines.stream import StreamHeader
 from data.clip import Clip
-from data.errors import BitstreamError, InputError
+from data.errors import BitstreamError
 from hdac import weights
 from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
+from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import (
-    LayeredCodec,
     check_size,
     checked_units,
     keypoint_settings,
     squared_error,
 )
-from hdac.codecs.refresh import Refresh, ResidualRule, check_rule, squared_error_y
+from hdac.codecs.refresh import ResidualRule, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, Points, parities, settle
 
@@ -54,22 +54,9 @@ present one. Both sides keep the last MAX_REFERENCES in order of use."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dac(LayeredCodec):
-    """The animation codec; moved along its curve by the QP of its references."""
+class Dac(AnimationCodec):
+    """The animation codec."""
 
-    qp: int
-    """Of the references."""
-    reference_codec: str = "bpg"
-    """Of the references: "bpg", "vvc" or "learned" (`hdac.codecs.reference`)."""
-    refresh: str = "rd"
-    """When a new reference is sent: one of `hdac.codecs.refresh.RULES`."""
-    refresh_price: float = 10.0
-    """Of "rd": of a bit of a new reference, in Lagrangian factors of its QP. Chosen on training clips: with 1, almost every
-    frame is a new reference; with 40 or 160 the same rate goes into finer ones that are kept too long."""
-    threshold_db: float = 33.0
-    """Of "psnr"; the authors' driver has 33."""
-    intra_period: int = 0
-    """Frames from one new reference to the next, besides `refresh`; 0: none."""
     residual: bool = False
     """Whether residuals are sent where they pay (`hdac.codecs.residual`): the enhanced frame is the reference from then on."""
     best_look: bool = False
@@ -80,31 +67,18 @@ class Dac(LayeredCodec):
     name: ClassVar[str] = "dac"
 
     def __post_init__(self) -> None:
-        check_rule(self.refresh)
-        if not self.refresh_price > 0:
-            raise InputError(f"refresh_price {self.refresh_price} is not positive")
+        super().__post_init__()
         KeypointSettings(step=self.keypoint_step)
-        reference_picture.check(self.reference_codec, self.qp)
-
-    @property
-    def coarsest(self) -> int:
-        return reference_picture.MAX_QP[self.reference_codec]
 
     @property
     def label(self) -> str:
-        rule = f"refresh < {self.threshold_db:g} dB" if self.refresh == "psnr" else f"refresh {self.refresh}"
-        rule += f" x {self.refresh_price:g}" * (self.refresh_price != 10)
-        codec = "" if self.reference_codec == "bpg" else f" {self.reference_codec.upper()}"
-        return f"DAC{codec} QP {self.qp} {rule}{' look' if self.best_look else ''}{' residual' if self.residual else ''}"
+        return f"DAC {self.codec_label} {self.refresh_label}{' look' * self.best_look}{' residual' * self.residual}"
 
     @property
     def version(self) -> str:
         coder = reference_picture.version(self.reference_codec, self.qp)
         networks = [self.network, self.residual_network][: 1 + self.residual]
         return " ".join((str(CODE_VERSION), *(weights.weights_id(weights.find(name)).hex() for name in networks), coder))
-
-    def command(self, clip: Clip) -> str:
-        return repr(self)
 
     # -- encoder -----------------------------------------------------------------------------------------------------
 
@@ -137,13 +111,8 @@ class Dac(LayeredCodec):
         buffer = _Buffer()
         writer = Writer(header)
         parts, size = [writer.header], (clip.height, clip.width)
-        rule, residual_rule = Refresh(self.refresh, self.qp, self.threshold_db, self.refresh_price), ResidualRule(self.qp)
+        rule, residual_rule = self.refresh_rule(), ResidualRule(self.qp)
         enhancer = ResidualCoder(residuals, size, header.face_box) if residuals else None
-
-        def new_picture(source: Planes) -> tuple[bytes, Planes]:
-            picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
-            return picture, reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
-
         for t in range(clip.n_frames):
             source = clip.y[t], clip.u[t], clip.v[t]
             layer: bytes | None = None
@@ -169,7 +138,7 @@ class Dac(LayeredCodec):
                         extra, enhanced, left = enhancer.find(source, candidates[best], residual_rule.multiplier)
                         options = [(0, np.inf if wants_new else error), (8 * len(extra or b""), left if extra else np.inf)]
                         if wants_new:
-                            coded = new_picture(source)
+                            coded = self.new_picture(clip, t)
                             options.append((8 * len(coded[0]), squared_error(source, coded[1])))
                         if residual_rule.cheapest(options) != 1:
                             extra = None
@@ -187,7 +156,7 @@ class Dac(LayeredCodec):
                         residual_rule.renewed(left, 8 * len(extra))
                     parts.append(writer.add(Unit(keypoints=motion.encode(symbols), reference=layer, residual=extra)))
                     continue
-            picture, decoded = coded or new_picture(source)
+            picture, decoded = coded or self.new_picture(clip, t)
             symbols = motion.settings.quantise(*animator.refer_to(decoded))
             motion.start(symbols)
             animator.rest_at(motion.settings.dequantise(symbols))

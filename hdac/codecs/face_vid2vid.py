@@ -30,10 +30,11 @@ from data.errors import BitstreamError, InputError
 from hdac import weights
 from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
+from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight, same
-from hdac.codecs.layered import LayeredCodec, check_size, checked_units, lagrange_multiplier, squared_error
-from hdac.codecs.refresh import Refresh, ResidualRule, check_rule, squared_error_y
+from hdac.codecs.layered import check_size, checked_units, lagrange_multiplier, squared_error
+from hdac.codecs.refresh import ResidualRule, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import parities, settle
 from hdac.parameters import (
@@ -61,19 +62,10 @@ FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaceVid2Vid(LayeredCodec):
-    """The codec of 3D keypoints; moved along its curve by the QP of its references."""
+class FaceVid2Vid(AnimationCodec):
+    """The codec of 3D keypoints."""
 
-    qp: int
-    """Of the references."""
-    reference_codec: str = "bpg"
-    """Of the references: "bpg", "vvc" or "learned" (`hdac.codecs.reference`)."""
     refresh: str = "never"
-    """When a new reference picture is sent: one of `hdac.codecs.refresh.RULES`."""
-    threshold_db: float = 33.0
-    """Of "psnr"."""
-    intra_period: int = 0
-    """Frames from one new reference to the next, besides `refresh`; 0: none."""
     residual: str = "never"
     """When residuals are sent: one of RESIDUALS."""
     keypoints: int | None = None
@@ -89,7 +81,7 @@ class FaceVid2Vid(LayeredCodec):
     name: ClassVar[str] = "face-vid2vid"
 
     def __post_init__(self) -> None:
-        check_rule(self.refresh)
+        super().__post_init__()
         if self.residual not in RESIDUALS:
             raise InputError(f"residual {self.residual!r} is not one of {', '.join(RESIDUALS)}")
         if self.residual == "period" and not self.intra_period:
@@ -99,17 +91,11 @@ class FaceVid2Vid(LayeredCodec):
         if self.keypoints is not None and self.keypoints < 0:
             raise InputError(f"{self.keypoints} keypoints cannot be sent")
         ParameterSettings(self.keypoints or 1, self.step)
-        reference_picture.check(self.reference_codec, self.qp)
-
-    @property
-    def coarsest(self) -> int:
-        return reference_picture.MAX_QP[self.reference_codec]
 
     @property
     def label(self) -> str:
-        codec = "" if self.reference_codec == "bpg" else f" {self.reference_codec.upper()}"
-        parts = [f"face-vid2vid{codec} QP {self.qp}"]
-        parts += [f"refresh {self.refresh}"] * (self.refresh != "never") + ["least error"] * (not self.best_look)
+        parts = [f"face-vid2vid {self.codec_label}"]
+        parts += [self.refresh_label] * (self.refresh != "never") + ["least error"] * (not self.best_look)
         parts += [f"residual {self.residual}"] * (self.residual != "never") + [f"step {self.step}"] * (self.step != 128)
         parts += [] if self.keypoints is None else [f"{self.keypoints} kp"]
         return " ".join(parts + ["paper's coder"] * (self.motion_coder == "paper"))
@@ -120,9 +106,6 @@ class FaceVid2Vid(LayeredCodec):
         if self.residual != "never":
             parts.append(weights.weights_id(weights.find(self.residual_network)).hex())
         return " ".join((*parts, reference_picture.version(self.reference_codec, self.qp)))
-
-    def command(self, clip: Clip) -> str:
-        return repr(self)
 
     # -- encoder -----------------------------------------------------------------------------------------------------
 
@@ -159,13 +142,9 @@ class FaceVid2Vid(LayeredCodec):
         size = clip.height, clip.width
         enhancer = ResidualCoder(residuals, size, header.face_box) if residuals else None
         sender = _Sender(self, network.net, animator, size)
-        pictures, residual_rule = Refresh(self.refresh, self.qp, self.threshold_db), ResidualRule(self.qp)
+        pictures, residual_rule = self.refresh_rule(), ResidualRule(self.qp)
         writer = Writer(header)
         parts = [writer.header]
-
-        def new_picture(source: Planes) -> tuple[bytes, Planes]:
-            picture = reference_picture.encode(source, clip.colour, self.qp, self.reference_codec)
-            return picture, reference_picture.decode(picture, *size, self.reference_codec, clip.colour)
 
         for t in range(clip.n_frames):
             source = clip.y[t], clip.u[t], clip.v[t]
@@ -182,7 +161,7 @@ class FaceVid2Vid(LayeredCodec):
                     multiplier = ALL if self.residual == "period" else residual_rule.multiplier
                     enhanced = enhancer.find(source, sent_whole.shown, multiplier)
                 if wants_new:
-                    coded = new_picture(source)
+                    coded = self.new_picture(clip, t)
                 # costs: nothing (where the rule of new pictures does not say that there must be one), residual, picture
                 options: list[tuple[int, float]] = []
                 options.append((8 * len(sent.layer), np.inf if wants_new else error))
@@ -208,7 +187,7 @@ class FaceVid2Vid(LayeredCodec):
                     sender.accept(sent)
                     parts.append(writer.add(Unit(keypoints=sent.layer)))
                     continue
-            picture, decoded = coded or new_picture(source)
+            picture, decoded = coded or self.new_picture(clip, t)
             animator.refer_to(decoded)
             if enhancer:
                 enhancer.chain = 0

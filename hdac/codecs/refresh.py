@@ -2,8 +2,8 @@
 (`hdac.codecs.residual`).
 
     rd     ours: as soon as what the old reference has lost, summed up since it was sent, exceeds what a new one costs
-           (a ski rental: at most twice the cost of an encoder that knew the future), distortion against true bits by the
-           Lagrangian factor of HEVC's reference software for the reference's QP
+           (a ski rental: at most twice the cost of an encoder that knew the future), distortion against true bits, each at
+           PRICE Lagrangian factors of HEVC's reference software for the reference's QP
     psnr   DAC's paper's: where the smoothed PSNR-Y of the animation falls below a threshold; ours: at a scene cut, which one
            frame far below it is, without the frame that smoothing would wait for
     never  a scene cut, too, is animated from what there is
@@ -28,9 +28,10 @@ CUT_DB = 10.0
 WORSE = 1.1
 """Chosen: references of before are tried where the error is so much larger than when they were tried last, or since."""
 
-RESIDUAL_PRICE = 10.0
-"""Of a bit of a residual, in Lagrangian factors: how steep the curves of whole clips are, as for base layers and references.
-With one factor three times the rate went into half a dB (training clips)."""
+PRICE = 10.0
+"""Of a bit of a reference or a residual, in Lagrangian factors: how steep the curves of whole clips are, as for base layers.
+Chosen on training clips: with 1, almost every frame of DAC is a new reference, and twice the rate of H-DAC goes into
+half a dB by residuals; with 40 or 160 DAC's references are finer at the same rate and kept too long."""
 
 FIRST_RESIDUAL_BITS = 8 * 1500
 """Chosen: what the first residual of a clip is expected to take."""
@@ -55,7 +56,7 @@ def psnr_y(squared_error: float, source: Planes) -> float:
 class Refresh:
     """When to send a new reference."""
 
-    def __init__(self, rule: str, qp: int, threshold_db: float, price: float = 1.0) -> None:
+    def __init__(self, rule: str, qp: int, threshold_db: float, price: float) -> None:
         """price: of a bit, in Lagrangian factors of the references' QP."""
         self.rule, self.threshold_db = rule, threshold_db
         self.factor = price * lagrange_multiplier(qp)
@@ -99,7 +100,7 @@ class ResidualRule:
     """When to try a residual. Errors are summed over all samples."""
 
     def __init__(self, qp: int) -> None:
-        self.factor = RESIDUAL_PRICE * lagrange_multiplier(qp)
+        self.factor = PRICE * lagrange_multiplier(qp)
         self.price = self.factor * FIRST_RESIDUAL_BITS
         self.floor = self.lost = 0.0
         self.n_frames = 0

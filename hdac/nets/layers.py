@@ -97,7 +97,23 @@ class Beside(nn.Conv2d):
         return x + super().forward(torch.cat((left, right), dim=1))
 
 
-class Hourglass(nn.Module):
+class UNet(nn.Module):
+    """Down blocks, as many up blocks, and the skip of its size beside what each of these gives."""
+
+    down: nn.ModuleList
+    up: nn.ModuleList
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = [x]
+        for block in self.down:
+            skips.append(block(skips[-1]))
+        x = skips.pop()
+        for block in self.up:
+            x = torch.cat((block(x), skips.pop()), dim=1)
+        return x
+
+
+class Hourglass(UNet):
     """FOMM's U-Net: `depth` down blocks, as many up blocks, skips by concatenation.
 
         (B, n_in, h, w) -> down x depth -> up x depth, each with the skip of its size -> (B, n_out, h, w)
@@ -114,15 +130,6 @@ class Hourglass(nn.Module):
             n_skipped = 1 if level == depth - 1 else 2  # all but the innermost get a skip beside their input
             self.up.append(UpBlock(n_skipped * widths[level + 1], min(max_width, width << level), normalise))
         self.n_out = width + n_in
-
-    def forward(self, x: Tensor) -> Tensor:
-        skips = [x]
-        for block in self.down:
-            skips.append(block(skips[-1]))
-        x = skips.pop()
-        for block in self.up:
-            x = torch.cat((block(x), skips.pop()), dim=1)
-        return x
 
 
 class AntiAlias(nn.Module):

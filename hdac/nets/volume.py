@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hdac.nets.layers import UNet
+
 
 class Conv3d(nn.Conv3d):
     """A convolution that keeps the size.
@@ -75,7 +77,7 @@ class ResBlock3d(nn.Module):
         return out
 
 
-class Hourglass3d(nn.Module):
+class Hourglass3d(UNet):
     """U-Net over volumes: `depth` down blocks, as many up blocks, skips by concatenation; n_out = width + n_in channels."""
 
     def __init__(self, n_in: int, width: int, max_width: int, depth: int) -> None:
@@ -87,15 +89,6 @@ class Hourglass3d(nn.Module):
             n_skipped = 1 if level == depth - 1 else 2  # all but the innermost get a skip beside their input
             self.up.append(UpBlock3d(n_skipped * widths[level + 1], min(max_width, width << level)))
         self.n_out = width + n_in
-
-    def forward(self, x: Tensor) -> Tensor:
-        skips = [x]
-        for block in self.down:
-            skips.append(block(skips[-1]))
-        x = skips.pop()
-        for block in self.up:
-            x = torch.cat((block(x), skips.pop()), dim=1)
-        return x
 
 
 def coordinate_grid3d(depth: int, height: int, width: int, like: Tensor) -> Tensor:

@@ -133,54 +133,47 @@ class TrainSettings:
         return replace(settings, fusion=self.fusion)
 
 
+# what the papers have in common: Adam as FOMM has it, its losses, whole pictures, nothing of our own
+_PUBLISHED = TrainSettings(
+    learning_rate=2e-4,
+    betas=(0.5, 0.999),
+    warmup=0,
+    clip_norm=0.0,
+    ema=0.0,
+    look=1.0,
+    window=256,
+    psnr_weight=0.0,
+    perceptual="msvgg",
+    perceptual_weight=1.0,
+    warp_weight=0.0,
+    adversarial_weight=1.0,
+    matching_weight=10.0,
+)
+
 RECIPES = {
     "lite": TrainSettings(),
     "face-vid2vid": TrainSettings(size="face-vid2vid", batch=4, look=0.7, perceptual_weight=100.0, equivariance_weight=20.0),
     "residual": TrainSettings(size="residual", look=0.0, perceptual="", warp_weight=0.0),
     # Wang et al., section A.3: 100 epochs of 280,000 clips on eight GPUs; the batch is not published
-    "face-vid2vid-paper": TrainSettings(
+    "face-vid2vid-paper": replace(
+        _PUBLISHED,
         size="face-vid2vid-paper",
         batch=4,
         steps=100 * 280_000 // 32,
-        learning_rate=2e-4,
         schedule="constant",
-        betas=(0.5, 0.999),
-        warmup=0,
-        clip_norm=0.0,
-        ema=0.0,
-        look=1.0,
-        window=256,
-        psnr_weight=0.0,
-        perceptual="msvgg",
-        perceptual_weight=1.0,
-        warp_weight=0.0,
-        adversarial_weight=1.0,
-        matching_weight=10.0,
         equivariance_weight=20.0,
     ),
     # the paper: 22,000 clips, losses of FOMM, 100 epochs; the authors' code of 2022: each clip 25 times an epoch, 18 to a step;
     # FOMM: Adam, the learning rate and its drops. What differs is listed in hdac/nets/README.md.
-    "paper": TrainSettings(
+    "paper": replace(
+        _PUBLISHED,
         size="paper",
         batch=18,
         steps=100 * 25 * 22_000 // 18,
-        learning_rate=2e-4,
         schedule="drops",
-        betas=(0.5, 0.999),
-        warmup=0,
-        clip_norm=0.0,
-        ema=0.0,
         references="separate",
         no_base=0.0,
         sent=1.0,
-        look=1.0,
-        window=256,
         keypoint_step=64,
-        psnr_weight=0.0,
-        perceptual="msvgg",
-        perceptual_weight=1.0,
-        warp_weight=0.0,
-        adversarial_weight=1.0,
-        matching_weight=10.0,
     ),
 }
