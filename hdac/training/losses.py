@@ -120,12 +120,13 @@ class ThinPlateSpline:
         self.weights = SIGMA_TPS * torch.randn(batch, 1, CONTROL_POINTS**2, generator=generator)
 
     def __call__(self, positions: Tensor) -> Tensor:
-        """positions: (B, N, 2) in [-1, 1] -> where they go."""
+        """positions: (B, N, 2) in [-1, 1], or (1, N, 2), the same of every picture -> where they go, (B, N, 2)."""
         device = positions.device
         theta, control, weights = self.theta.to(device), self.control.to(device), self.weights.to(device)
         moved = (theta[:, None, :, :2] * positions[:, :, None]).sum(-1) + theta[:, None, :, 2]
         squared = (positions[:, :, None].sub(control[:, None]).abs().sum(-1)) ** 2
-        radial = (squared * torch.log(squared + 1e-6) * weights).sum(-1, keepdim=True)
+        with torch.autocast(device.type, enabled=False):
+            radial = (squared * torch.log(squared + 1e-6)) @ weights.mT
         return moved + radial
 
     def jacobian(self, positions: Tensor) -> Tensor:
@@ -142,7 +143,7 @@ class ThinPlateSpline:
     def deform(self, picture: Tensor) -> Tensor:
         """picture: (B, C, h, w), sampled where its pixels go; what leaves it is mirrored."""
         b, _, h, w = picture.shape
-        grid = coordinate_grid(h, w, picture).reshape(1, -1, 2).expand(b, -1, 2)
+        grid = coordinate_grid(h, w, picture).reshape(1, -1, 2)
         return F.grid_sample(
             picture, self(grid).view(b, h, w, 2).to(picture.dtype), padding_mode="reflection", align_corners=True
         )
