@@ -28,7 +28,7 @@ from data.io import read_clip, write_clip
 from data.planar import y4m_frame, y4m_header
 from hdac import weights
 from hdac.codecs.dac import Dac
-from hdac.codecs.face_vid2vid import FaceVid2Vid, deformations_sent
+from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid, deformations_sent
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
@@ -40,6 +40,7 @@ from hdac.parameters import CODERS
 from hdac.rate import hit
 from hdac.systems import FAMILIES, decode, ledger
 
+FADE_HELP = f"face-vid2vid: frames that a switch to a new reference takes; else {FaceVid2Vid.fade}"
 NETWORKS = {"dac": "lite", "hdac": "lite", "face-vid2vid": "face-vid2vid"}
 """Codecs that take --network, and the weights that they take without it."""
 QP_HELP = """the standard's own quantiser (AV1 and VP9: 0 to 63); for stills that have a quality instead, the steps below
@@ -117,6 +118,7 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
     if name == "face-vid2vid":
         residual = "rd" if args.residual else "never"
         motion = {"keypoints": args.keypoints, "motion_coder": args.motion_coder}
+        motion |= {} if args.fade is None else {"fade": args.fade}
         return FaceVid2Vid(**common, **motion, **reference, residual=residual)
     codec = FAMILIES[name].candidates(args.regime, 1)[0]
     if not isinstance(codec, Tunable):
@@ -132,6 +134,7 @@ def _check_layer_options(name: str, args: argparse.Namespace) -> None:
         "--best-look": (args.best_look, ("dac", "hdac")),
         "--reference-codec": (args.reference_codec is not None, NETWORKS),
         "--keypoints": (args.keypoints is not None, ("face-vid2vid",)),
+        "--fade": (args.fade is not None, ("face-vid2vid",)),
         "--motion-coder": (args.motion_coder != CODERS[0], ("face-vid2vid",)),
     }
     for option, (given, having) in of_networks.items():
@@ -284,6 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--residual", action="store_true", help="dac, hdac, face-vid2vid: residuals, where they pay")
     encoder.add_argument("--keypoints", type=int, metavar="N", help="face-vid2vid: deformations sent; else what pays")
     encoder.add_argument("--motion-coder", choices=CODERS, default=CODERS[0], help="face-vid2vid: ours, or the paper's")
+    encoder.add_argument("--fade", type=int, choices=FADES, help=FADE_HELP)
     encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")
     encoder.add_argument("--base-every", type=int, choices=BASE_STEPS, default=1, help="hdac: frames to a base picture")
     encoder.add_argument("--base-half", action="store_true", help="hdac: base pictures of half width and height")

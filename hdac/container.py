@@ -23,8 +23,9 @@
 
     size    access unit
     1..     ue7: 4 * (bytes after this number and the mode byte) + 2 * (a mode byte follows) + plain
-    0, 1    mode from this frame on: bits 0-1 strength of the networks' correction in halves (0: the base layer is shown), bit 2
-            keypoints in every unit; and for this unit only: bit 3 a reference picture, bit 4 a residual
+    0, 1    mode from this frame on: bits 0-1 strength of the networks' correction in halves (0: the base layer is shown; in
+            system 35: the length n of a switch to a new reference, which takes 2^n frames, or none for 0), bit 2 keypoints in
+            every unit; and for this unit only: bit 3 a reference picture, bit 4 a residual
     ..      ue7 length and bytes of every layer that is there, in the order reference, residual, keypoints; then the base layer,
             which has the rest and no length. Where no layer can follow, the last one has no length.
 
@@ -198,7 +199,8 @@ class Unit:
     reference: bytes | None = None
     residual: bytes | None = None
     strength: int = 0
-    """Of the networks' correction of the base layer, 0 to 3 halves."""
+    """Of the networks' correction of the base layer, 0 to 3 halves; in face-vid2vid, the length of a switch to a new reference
+    (`hdac.codecs.face_vid2vid.FADES`)."""
     repeated: Literal["shown", "base"] | None = None
     """In a frame without a base picture: no layers, but the picture shown last once more, or the base layer's last one."""
 

@@ -69,14 +69,18 @@ STYLES = {
     "hdac-look": Style("#E69F00", "*", _DOTTED),
     "hdac-paper": Style("#E69F00", "X", _DASHED),
     "hevc-stripped": Style("#000000", "h", _DOTTED),
+    "hdac+residual": Style("#882255", "P", _DASH_DOT),
     "dac": Style("#56B4E9", "p", _LONG),
+    "dac+residual": Style("#56B4E9", "8", _DOTTED),
+    "face-vid2vid": Style("#AA4499", "d", "-"),
+    "face-vid2vid+residual": Style("#AA4499", "X", _DOTTED),
 }
 """Codecs with a style of their own; Okabe and Ito's colours without the yellow, which is lost on white paper."""
 
 _MORE = [
     Style(colour, marker, line)  # Paul Tol's muted scheme, without those too close to the colours above
     for line, markers in ((_DASH_DOT, "<>*hd"), (_DOTTED, "P8Xps"), (_DASHED, "^vo<>"), ("-", "hd*8D"))
-    for colour, marker in zip(("#882255", "#332288", "#999933", "#AA4499", "#117733"), markers, strict=True)
+    for colour, marker in zip(("#332288", "#999933", "#117733", "#661100", "#44AA99"), markers, strict=True)
 ]
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,8 +30,30 @@ class FaceReference:
     seen: vid2vid.Reference
 
 
+@dataclass(frozen=True)
+class Fade:
+    """A cross-fade from one reference to the next: what is animated is both of them, mixed."""
+
+    before: FaceReference
+    length: int
+    """Frames that show something of the old reference."""
+    n_shown: int = 1
+    """How many of them there are with the present one."""
+
+    def mixed(self, old: Planes, new: Planes) -> Planes:
+        """In integers, the new one with a weight of n_shown / (length + 1), rounded."""
+        whole = self.length + 1
+        planes = []
+        for a, b in zip(old, new, strict=True):
+            total = a.astype(np.uint16) * (whole - self.n_shown) + b.astype(np.uint16) * self.n_shown
+            planes.append(((total + whole // 2) // whole).astype(np.uint8))
+        return planes[0], planes[1], planes[2]
+
+
 class FaceAnimator:
     """Shows target pictures from a reference and the motion that was sent.
+
+    A new reference may be faded in: for the frames of a `Fade` the old one is animated beside it, by the same motion.
 
     reference_qp, best_look, box: as of `hdac.codecs.animator.Animator`.
     view: free view (section 3.2): the decoder's own choice.
@@ -44,10 +67,22 @@ class FaceAnimator:
         self.stage = Stage(self.net.settings.multiple, box)
         self.view = view or View()
         self.reference: FaceReference | None = None
+        self.fade: Fade | None = None
+
+    def next_frame(self) -> None:
+        """Before everything that belongs to a frame."""
+        if self.fade is not None:
+            n_shown = self.fade.n_shown + 1
+            self.fade = replace(self.fade, n_shown=n_shown) if n_shown <= self.fade.length else None
 
     @torch.inference_mode()
-    def refer_to(self, planes: Planes, motion: Motion | None = None) -> None:
-        """Takes a new reference picture. motion: as it was sent; None: as the networks find it."""
+    def refer_to(self, planes: Planes, motion: Motion | None = None, fade: int = 0) -> None:
+        """Takes a new reference picture.
+
+        motion: as it was sent; None: as the networks find it.
+        fade:   for how many frames, this one the first, the old reference is seen, too.
+        """
+        self.fade = Fade(self.reference, fade) if fade and self.reference is not None else None
         seen = self.net.reference(self.stage.packed(self.stage.seen(planes)))
         if motion is not None:
             seen = seen._replace(parameters=_parameters(motion))
@@ -71,11 +106,27 @@ class FaceAnimator:
         seen = self.reference.seen._replace(parameters=_parameters(motion))
         self.reference = replace(self.reference, seen=seen)
 
-    def task(self, motion: Motion, size: Size, reference: FaceReference | None = None) -> Callable[[], Planes]:
+    def task(self, motion: Motion, size: Size) -> Callable[[], Planes]:
         """What shows the target picture; several may run at once (`hdac.codecs.in_flight`)."""
-        reference = self.reference if reference is None else reference
-        assert reference is not None
-        return functools.partial(self._shown, reference, motion, size)
+        assert self.reference is not None
+        if self.fade is None:
+            return functools.partial(self._shown, self.reference, motion, size)
+        return functools.partial(self._faded, self.fade, self.reference, motion, size)
+
+    def switched(self, planes: Planes, before: Planes | None = None) -> Planes:
+        """What is shown of a frame that has just become the reference.
+
+        before: what would be shown of it without; None: what the old reference shows, moved by the motion of the new one.
+        """
+        if self.fade is None:
+            return planes
+        if before is None:
+            height, width = planes[0].shape
+            before = self._shown(self.fade.before, self.at_rest, (height, width))
+        return self.fade.mixed(before, planes)
+
+    def _faded(self, fade: Fade, reference: FaceReference, motion: Motion, size: Size) -> Planes:
+        return fade.mixed(self._shown(fade.before, motion, size), self._shown(reference, motion, size))
 
     @torch.inference_mode()
     def _shown(self, reference: FaceReference, motion: Motion, size: Size) -> Planes:

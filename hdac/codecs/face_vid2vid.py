@@ -10,7 +10,9 @@ residual has made is that of its frame, as it was sent, with all its deformation
 before, never from what a network has found alone, so it decodes to the same numbers everywhere.
 
 How many of the deformations are sent, frame by frame, the encoder decides by squared error against true bits, or it is fixed.
-When a residual or a new reference picture is sent says `hdac.codecs.refresh`. Seen from elsewhere, by the decoder's own choice
+When a residual or a new reference picture is sent says `hdac.codecs.refresh`. So that nobody sees a jump, a switch from one
+reference to the next takes some frames, in which both are animated and mixed (`Fade`); a scene cut is none. Its length, one of
+FADES, is the unit's "strength" in the container. Seen from elsewhere, by the decoder's own choice
 (`View`), a clip is animated from first to last: references, too.
 """
 
@@ -34,7 +36,7 @@ from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import check_size, checked_units, lagrange_multiplier, squared_error
-from hdac.codecs.refresh import ResidualRule, squared_error_y
+from hdac.codecs.refresh import CUT_DB, ResidualRule, psnr_y, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import parities, settle
 from hdac.parameters import (
@@ -51,11 +53,14 @@ if TYPE_CHECKING:
     from hdac.codecs.face_animator import FaceAnimator, View
     from hdac.nets.vid2vid import Vid2VidNet
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
 
 RESIDUALS = ("never", "rd", "period")
 """Of what is sent beside pictures: no residuals; where they pay; one every `intra_period` frames, in the place of a picture."""
+
+FADES = (0, 2, 4, 8)
+"""Frames that a switch may take; numbers in the stream, never reorder."""
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 """chosen: of all deformations, numbers of them among which the encoder decides."""
@@ -74,6 +79,8 @@ class FaceVid2Vid(AnimationCodec):
     """"adaptive", or "paper": see `hdac.parameters`."""
     step: int = 128
     """Quantiser steps per unit of the adaptive coder."""
+    fade: int = 4
+    """Frames that a switch from one reference to the next takes: one of FADES."""
     best_look: bool = True
     network: str = "face-vid2vid"
     residual_network: str = "residual"
@@ -86,6 +93,8 @@ class FaceVid2Vid(AnimationCodec):
             raise InputError(f"residual {self.residual!r} is not one of {', '.join(RESIDUALS)}")
         if self.residual == "period" and not self.intra_period:
             raise InputError("residual 'period' without an intra_period")
+        if self.fade not in FADES:
+            raise InputError(f"fade {self.fade} is not one of {', '.join(map(str, FADES))}")
         if self.motion_coder not in CODERS:
             raise InputError(f"motion_coder {self.motion_coder!r} is not one of {', '.join(CODERS)}")
         if self.keypoints is not None and self.keypoints < 0:
@@ -97,6 +106,7 @@ class FaceVid2Vid(AnimationCodec):
         parts = [f"face-vid2vid {self.codec_label}"]
         parts += [self.refresh_label] * (self.refresh != "never") + ["least error"] * (not self.best_look)
         parts += [f"residual {self.residual}"] * (self.residual != "never") + [f"step {self.step}"] * (self.step != 128)
+        parts += [f"fade {self.fade}"] * (self.fade != FaceVid2Vid.fade)
         parts += [] if self.keypoints is None else [f"{self.keypoints} kp"]
         return " ".join(parts + ["paper's coder"] * (self.motion_coder == "paper"))
 
@@ -145,11 +155,13 @@ class FaceVid2Vid(AnimationCodec):
         pictures, residual_rule = self.refresh_rule(), ResidualRule(self.qp)
         writer = Writer(header)
         parts = [writer.header]
+        usual = FADES.index(self.fade)  # of every unit: a mode that stays takes no byte
 
         for t in range(clip.n_frames):
             source = clip.y[t], clip.u[t], clip.v[t]
             due = t == 0 or bool(self.intra_period and t % self.intra_period == 0)
             coded = None
+            animator.next_frame()
             if t > 0 and (not due or self.residual == "period"):
                 sent = sender.send(source)
                 error = squared_error(source, sent.shown)
@@ -176,25 +188,35 @@ class FaceVid2Vid(AnimationCodec):
                     assert enhancer is not None and extra is not None
                     enhancer.chain += 1
                     sender.accept(sent_whole)
-                    animator.refer_to(shown, sent_whole.motion)
+                    fade = self.fade_between(source, sent_whole.shown, shown)
+                    animator.refer_to(shown, sent_whole.motion, fade)
                     pictures.enhanced(source, shown)
                     residual_rule.renewed(left, 8 * len(extra))
-                    parts.append(writer.add(Unit(keypoints=sent_whole.layer, residual=extra)))
+                    unit = Unit(keypoints=sent_whole.layer, residual=extra, strength=FADES.index(fade))
+                    parts.append(writer.add(unit))
                     continue
                 if best == 0:
                     if enhanced is not None:
                         residual_rule.refused()
                     sender.accept(sent)
-                    parts.append(writer.add(Unit(keypoints=sent.layer)))
+                    parts.append(writer.add(Unit(keypoints=sent.layer, strength=usual)))
                     continue
             picture, decoded = coded or self.new_picture(clip, t)
-            animator.refer_to(decoded)
+            fade = self.fade
+            if t > 0 and fade:
+                fade = self.fade_between(source, animator.task(animator.motion(decoded), size)(), decoded)
+            animator.refer_to(decoded, fade=fade)
             if enhancer:
                 enhancer.chain = 0
             pictures.refreshed(source, decoded, 8 * len(picture))
             residual_rule.renewed(squared_error(source, decoded))
-            parts.append(writer.add(Unit(reference=picture, keypoints=sender.start())))
+            parts.append(writer.add(Unit(reference=picture, keypoints=sender.start(), strength=FADES.index(fade))))
         return b"".join(parts) + writer.finish()
+
+    def fade_between(self, source: Planes, before: Planes, new: Planes) -> int:
+        """Frames of a switch from what was shown to a new reference: none at a scene cut."""
+        lost_db = psnr_y(squared_error_y(source, new), source) - psnr_y(squared_error_y(source, before), source)
+        return 0 if lost_db > CUT_DB else self.fade
 
 
 class _Sent(NamedTuple):
@@ -217,7 +239,8 @@ class _Sender:
         self.animator, self.size = animator, size
         self.factor = lagrange_multiplier(codec.qp)
         counts = [round(share * n) for share in FRACTIONS] if codec.keypoints is None else [codec.keypoints]
-        self.counts = sorted(set(counts), reverse=True)
+        self.counts = sorted(set(counts))
+        self.used, self.upwards = len(self.counts) - 1, False
         self.settings = ParameterSettings(n, codec.step)
         self.coder: ParameterEncoder | PaperEncoder = ParameterEncoder(self.settings)
         if codec.motion_coder == "paper":
@@ -233,8 +256,18 @@ class _Sender:
         return parities(symbols)
 
     def send(self, source: Planes) -> _Sent:
-        """The motion of a frame, with as many deformations as pay; nothing is changed before it is accepted."""
-        return self._best(source, self.animator.motion(source), self.counts)
+        """The motion of a frame, with as many deformations as pay; no bytes depend on it before it is accepted.
+
+        Tried are as many as the last frame had, and the number above or below it in turns: two pictures a frame.
+        """
+        self.upwards = not self.upwards
+        other = self.used + (1 if self.upwards else -1)
+        if not 0 <= other < len(self.counts):
+            other = max(0, min(len(self.counts) - 1, 2 * self.used - other))
+        tried = [self.counts[i] for i in dict.fromkeys((self.used, other))]
+        best = self._best(source, self.animator.motion(source), tried)
+        self.used = self.counts.index(best.n_sent)
+        return best
 
     def with_all(self, source: Planes, sent: _Sent) -> _Sent:
         """The same with all deformations, as a frame is sent that becomes a reference."""
@@ -315,25 +348,27 @@ def _tasks(reader: Reader, view: View | None, counts: list[int] | None = None) -
     except InputError as error:
         raise BitstreamError(f"the stream needs tables: {error}") from error
 
-    def shown_as(picture: Planes, motion: Motion) -> Callable[[], Planes]:
+    def animated(motion: Motion) -> Callable[[], Planes]:
         if elsewhere is None:
-            return partial(same, picture)
-        elsewhere.reference = animator.reference
+            return animator.task(motion, size)
+        elsewhere.reference, elsewhere.fade = animator.reference, animator.fade
         return elsewhere.task(motion, size)
 
     for unit in checked_units(reader):
+        animator.next_frame()
         if unit.reference is not None:
             if unit.residual is not None or (unit.keypoints is None) != (paper is not None):
                 raise BitstreamError("a reference with a residual beside it, or without parities, or with some")
             decoded = reference_picture.decode(unit.reference, *size, header.reference_codec, header.stream.colour)
-            animator.refer_to(decoded)
+            animator.refer_to(decoded, fade=FADES[unit.strength])
             if unit.keypoints is not None:
                 symbols = settle(settings, settings.unrounded(animator.at_rest), unit.keypoints)
                 adaptive.start(symbols)
                 animator.rest_at(settings.dequantise(symbols))
             if enhancer:
                 enhancer.chain = 0
-            yield shown_as(decoded, animator.at_rest)
+            own = partial(same, animator.switched(decoded))
+            yield own if elsewhere is None else animated(animator.at_rest)
             continue
         if unit.keypoints is None or animator.reference is None:
             raise BitstreamError("a frame without motion, or in front of the first reference")
@@ -343,14 +378,12 @@ def _tasks(reader: Reader, view: View | None, counts: list[int] | None = None) -
             motion = settings.dequantise(adaptive.decode(unit.keypoints))
         if counts is not None:
             counts.append((paper or adaptive).count)
-        task = animator.task(motion, size)
         if unit.residual is not None:
             assert enhancer is not None  # `checked_units` knows
-            enhanced = enhancer.enhance(task(), unit.residual)
-            animator.refer_to(enhanced, motion)
-            yield shown_as(enhanced, motion)
-        elif elsewhere is not None:
-            elsewhere.reference = animator.reference
-            yield elsewhere.task(motion, size)
-        else:
-            yield task
+            before = animator.task(motion, size)()
+            enhanced = enhancer.enhance(before, unit.residual)
+            animator.refer_to(enhanced, motion, FADES[unit.strength])
+            own = partial(same, animator.switched(enhanced, before))
+            yield own if elsewhere is None else animated(motion)
+            continue
+        yield animated(motion)

@@ -82,7 +82,7 @@ def checked_units(reader: Reader) -> Iterator[Unit]:
             "a reference": unit.reference is not None and header.reference_codec == "base",
             "keypoints": unit.keypoints is not None and not header.keypoints_sent,
             "a residual": unit.residual is not None and not header.residual_id,
-            "a fused picture": unit.strength > 0 and header.stream.standard != "hdac",
+            "a fused picture": unit.strength > 0 and header.stream.standard not in ("hdac", "face-vid2vid"),
         }
         if not unit.repeated and unit.base is None and unit.keypoints is None and unit.reference is None:
             raise BitstreamError(f"frame {t} has neither a base picture nor keypoints nor a reference")

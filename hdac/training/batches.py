@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from hdac.nets.flow import optical_flow
 from hdac.nets.picture import pack
 from hdac.training.cache import HEIGHT, WIDTH, CachedClip
 
+FlowFrom = Literal["base", "source", ""]
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures packed (B, 6, H/2, W/2); QPs (B,); flow (B, H/2, W/2, 2) from the base layer to the reference, zero where nobody
-    wants it; pose (B, 3), yaw, pitch and roll of the source in radians, NaN where nobody knows."""
+    """Pictures packed (B, 6, H/2, W/2); QPs (B,); flow (B, H/2, W/2, 2) from the base layer, or the source, to the reference,
+    zero where nobody wants it; pose (B, 3), yaw, pitch and roll of the source in radians, NaN where nobody knows."""
 
     source: Tensor
     base: Tensor
@@ -32,7 +34,7 @@ class Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, with_flow: bool = True) -> Batch:
+def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, flow_from: FlowFrom = "base") -> Batch:
     """A random batch: people with equal chances, then one of their clips, a variant, a frame; half of them mirrored."""
     by_person: dict[str, list[CachedClip]] = {}
     for clip in clips:
@@ -43,7 +45,7 @@ def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, with_flow
         person = people[rng.integers(len(people))]
         clip = person[rng.integers(len(person))]
         picks.append((clip, int(rng.integers(len(clip.bases))), int(rng.integers(len(clip.source)))))
-    batch = collect(picks, with_flow)
+    batch = collect(picks, flow_from)
     mirrored = torch.from_numpy(rng.random(size) < 0.5)
     return replace(
         batch,
@@ -55,18 +57,20 @@ def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, with_flow
     )
 
 
-def collect(picks: list[tuple[CachedClip, int, int]], with_flow: bool = True) -> Batch:
-    """The batch of these (clip, variant, index of a stored frame)."""
+def collect(picks: list[tuple[CachedClip, int, int]], flow_from: FlowFrom = "base") -> Batch:
+    """The batch of these (clip, variant, index of a stored frame). flow_from: whose flow to the reference is wanted, if any."""
     chosen = [(clip, clip.variants[v], v, t) for clip, v, t in picks]
+    sources = [clip.source[t] for clip, _, _, t in chosen]
     bases = [clip.bases[v][t] for clip, _, v, t in chosen]
     references = [clip.intras[v][variant["intra_index"][t]] for clip, variant, v, t in chosen]
-    none = np.zeros((HEIGHT // 2, WIDTH // 2, 2), np.float32)
-    pairs = zip(bases, references, strict=True)
-    flows = [optical_flow(_luma(base), _luma(reference)) if with_flow else none for base, reference in pairs]
+    flows = [np.zeros((HEIGHT // 2, WIDTH // 2, 2), np.float32)] * len(picks)
+    if flow_from:
+        moved = sources if flow_from == "source" else bases
+        flows = [optical_flow(_luma(one), _luma(reference)) for one, reference in zip(moved, references, strict=True)]
     unknown = np.full(3, np.nan, np.float32)
     poses = [unknown if clip.poses is None else np.radians(clip.poses[t]) for clip, _, _, t in chosen]
     return Batch(
-        _packed([clip.source[t] for clip, _, _, t in chosen]),
+        _packed(sources),
         _packed(bases),
         _packed(references),
         torch.tensor([float(variant["qp"]) for _, variant, _, _ in chosen]),

@@ -16,9 +16,12 @@ from torch import Tensor
 
 from data.errors import InputError
 from hdac.nets.keypoints import Keypoints
-from hdac.nets.layers import coordinate_grid
+from hdac.nets.layers import coordinate_grid, resize_field, warp
 
 SIGMA_AFFINE, SIGMA_TPS, CONTROL_POINTS = 0.05, 0.005, 5  # FOMM, vox-256
+
+FLOW_DOUBT = 10.0
+"""Chosen: a flow that is off by a tenth of the range of samples is trusted 1/e as much."""
 
 FLOOR = 1e-5
 """Added to a mean squared error before its logarithm: 50 dB is good enough."""
@@ -187,3 +190,20 @@ def pose_error(angles: Tensor, teacher: Tensor) -> Tensor:
     (NaN)."""
     difference = (angles.float() - torch.nan_to_num(teacher)).abs().sum(-1)
     return (difference * ~teacher.isnan().any(-1)).mean()
+
+
+def flow_error(deformation: Tensor, flow: Tensor, source: Tensor, reference: Tensor) -> Tensor:
+    """Mean absolute difference of a motion from optical flow, summed over x and y, in units of sampling grids.
+
+    deformation: (B, h, w, 2). flow: (B, H/2, W/2, 2), offsets. source, reference: packed; where the reference moved by the flow
+    is not like the source, the flow is worth less.
+    """
+    with torch.autocast(deformation.device.type, enabled=False), torch.no_grad():
+        height, width = flow.shape[1:3]
+        target = coordinate_grid(height, width, flow) + flow
+        off = (warp(reference[:, :4], target) - source[:, :4]).abs().mean(1, keepdim=True)
+        size = deformation.shape[1:3]
+        trust = torch.exp(-FLOW_DOUBT * F.interpolate(off, size=size, mode="area"))[:, 0]
+        target = resize_field(target, size)
+    difference = (deformation.float() - target).abs().sum(-1)
+    return (trust * difference).mean()

@@ -19,10 +19,11 @@ from hdac.nets.picture import to_rgb
 from hdac.nets.residual import BLOCK, SHRINK, ResidualNet, blocks_to_samples, gain_number, gain_of, signs_of
 from hdac.nets.vid2vid import Parameters, Vid2VidNet
 from hdac.network import by_name
-from hdac.training.batches import Batch
+from hdac.training.batches import Batch, FlowFrom
 from hdac.training.losses import (
     ThinPlateSpline,
     equivariance,
+    flow_error,
     jacobian_equivariance,
     keypoint_prior,
     ms_ssim,
@@ -41,8 +42,8 @@ class Objective(nn.Module, ABC):
     """The loss of a batch: one forward pass of everything, so that DDP sees all of it. All choices are drawn picture by
     picture."""
 
-    wants_flow: ClassVar[bool] = False
-    """Whether batches need optical flow."""
+    flow_from: ClassVar[FlowFrom] = ""
+    """Whose optical flow to the reference batches need."""
     corrections: ClassVar[tuple[str, ...]] = ()
     """Names of `pictures` whose gain over the base layer is reported."""
 
@@ -100,7 +101,7 @@ class Objective(nn.Module, ABC):
 class HybridObjective(Objective):
     """Of DAC and H-DAC: one network for all of their uses."""
 
-    wants_flow = True
+    flow_from = "base"
     corrections = ("hdac", "hdac_look")
     net: HybridNet
 
@@ -156,12 +157,18 @@ class HybridObjective(Objective):
 
 
 class Vid2VidObjective(Objective):
-    """Of face-vid2vid: Eq. 5 with the weights of section A.2, and our PSNR term."""
+    """Of face-vid2vid: Eq. 5 with the weights of section A.2, and our terms of PSNR and flow."""
 
+    flow_from = "source"
     net: Vid2VidNet
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
         s, device, b = self.settings, batch.source.device, len(batch.source)
+        found = self.net.estimate(batch.source)
+        pose = pose_error(found.angles, batch.pose)
+        if s.only_pose:
+            rgb = to_rgb(batch.source)
+            return s.pose_weight * pose, {"pose": pose}, rgb, rgb, torch.zeros(b, dtype=torch.bool, device=device)
         drawn = torch.rand(2, b, generator=generator)
         look = self.all_look((drawn[0] < s.look).to(device), self.net.settings.conditioned)
         n = self.net.settings.n_keypoints
@@ -170,7 +177,6 @@ class Vid2VidObjective(Objective):
         # of our coder what is not sent stays what it was, at first that of the reference; of the paper's it is zero
         held = (torch.rand(b, generator=generator) < 0.5).to(device)
         reference = self.net.reference(batch.reference)
-        found = self.net.estimate(batch.source)
         target = quantised_parameters(found, s.keypoint_step).first(kept, reference.parameters, held)
         known = condition(None, batch.reference_qp, look.float())
         height = batch.source.shape[-2]
@@ -186,8 +192,11 @@ class Vid2VidObjective(Objective):
         deformed = vid2vid.keypoints(reference.canonical, self.net.estimate(transform.deform(batch.source)))
         terms["equivariance"] = equivariance(Keypoints(placed[..., :2]), Keypoints(deformed[..., :2]), transform)
         terms["prior"] = keypoint_prior(placed)
-        terms["pose"] = pose_error(found.angles, batch.pose)
+        terms["pose"] = pose
         terms["deformation"] = found.deformation.abs().sum(-1).mean()
+        if s.flow_weight:
+            terms["flow"] = flow_error(out.motion.deformation, batch.flow, batch.source, batch.reference)
+            loss = loss + s.flow_weight * terms["flow"]
         weights = {
             "equivariance": s.equivariance_weight,
             "prior": s.prior_weight,
@@ -202,6 +211,8 @@ class Vid2VidObjective(Objective):
         """The reference as it is, moved by all deformations, by all for best look, by a quarter of them, and by the pose
         alone."""
         assert isinstance(net, Vid2VidNet)
+        if self.settings.only_pose:
+            return {}
         reference = net.reference(batch.reference)
         found = quantised_parameters(net.estimate(batch.source), self.settings.keypoint_step)
         none, all_ = torch.zeros_like(batch.base_qp), torch.ones_like(batch.base_qp)
@@ -220,7 +231,7 @@ class Vid2VidObjective(Objective):
 class ResidualObjective(Objective):
     """Of binary residuals: over base layers, and over what networks that are there already make of them."""
 
-    wants_flow = True
+    flow_from = "base"
 
     net: ResidualNet
 

@@ -85,6 +85,11 @@ class TrainSettings:
     """face-vid2vid: of the keypoints' distances and mean depth (Eq. 7), as published."""
     pose_weight: float = 20.0
     """face-vid2vid: of the head pose against the teacher's, in radians summed over three angles; published: 20."""
+    only_pose: bool = False
+    """face-vid2vid (ours): nothing but the head pose is trained, a beginning for everything else (`--start-from`)."""
+    flow_weight: float = 0.0
+    """face-vid2vid (ours): of the picture's motion against optical flow from source to reference, a teacher at training only,
+    in units of sampling grids. Without it the first thousands of steps hardly move anything."""
     deformation_weight: float = 5.0
     """face-vid2vid: of the deformations' size, as published."""
     dropout: float = 0.75
@@ -152,7 +157,10 @@ _PUBLISHED = TrainSettings(
 
 RECIPES = {
     "lite": TrainSettings(),
-    "face-vid2vid": TrainSettings(size="face-vid2vid", batch=4, look=0.7, perceptual_weight=100.0, equivariance_weight=20.0),
+    "face-vid2vid": TrainSettings(
+        size="face-vid2vid", batch=4, look=0.7, perceptual_weight=100.0, equivariance_weight=20.0, flow_weight=100.0
+    ),
+    "face-vid2vid-pose": TrainSettings(size="face-vid2vid", batch=32, only_pose=True, look=0.0, perceptual=""),
     "residual": TrainSettings(size="residual", look=0.0, perceptual="", warp_weight=0.0),
     # Wang et al., section A.3: 100 epochs of 280,000 clips on eight GPUs; the batch is not published
     "face-vid2vid-paper": replace(

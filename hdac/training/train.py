@@ -238,7 +238,7 @@ class Run:
         for clip in chosen:
             moments = np.linspace(len(clip.source) // 3, len(clip.source) - 1, n_frames).astype(int)
             picks = [(clip, v, int(t)) for v in range(len(clip.bases)) for t in moments]
-            batch = collect(picks, self.objective.wants_flow).to(self.device)
+            batch = collect(picks, self.objective.flow_from).to(self.device)
             with self.autocast():
                 pictures = self.objective.pictures(self.ema, batch)
             for name, picture in pictures.items():
@@ -251,7 +251,7 @@ class Run:
                 if judge is not None:
                     distance = judge(to_rgb(batch.source).clamp(0, 1), to_rgb(picture.float()).clamp(0, 1))
                     found.setdefault(f"{name}_{judge.column}", []).extend(distance.float().tolist())
-            if len(shown) < 6:
+            if pictures and len(shown) < 6:
                 row = [batch.source[:1], batch.reference[:1], *(picture[:1].float() for picture in pictures.values())]
                 shown.append(torch.cat([to_rgb(picture)[0] for picture in row], dim=-1))
         if shown:
@@ -309,7 +309,7 @@ def _train(
     began = saved = shown = time.monotonic()
     so_far, n_begun, terms_sum = state.seconds, state.step, _Mean()
     while True:
-        batch = draw(training, state.rng, s.batch, objective.wants_flow)
+        batch = draw(training, state.rng, s.batch, objective.flow_from)
         terms_sum.add(state.advance(parallel, batch.to(state.device)))
         now = time.monotonic()
         state.seconds = so_far + now - began

@@ -1,4 +1,4 @@
-"""Rows that take H-DAC apart, one choice at a time, for `rd-sweep --plugin tests/bench/ablations.py`.
+"""Rows that take the layered codecs apart, one choice at a time, for `rd-sweep --plugin tests/bench/ablations.py`.
 
     hdac-detected, hdac-sent       motion: detected on the base layer, or keypoints of the source at step 128
     hdac-sent-64 .. -512           other keypoint steps
@@ -7,6 +7,10 @@
     hdac-fused                     the fused picture always shown at full strength
     hdac-look                      best look instead of least error
     dac-rd, dac-psnr, dac-never    when DAC sends a new reference
+    face-never, face-rd, face-32   face-vid2vid without residuals, with them where they pay, and with one every 32 frames
+    face-all, face-pose            all 20 deformations in every frame, or none, instead of as many as pay
+    face-paper, face-paper-all     the paper's coder of motion, with as many deformations as pay, and with all
+    face-switch                    residuals where they pay, and a new reference is seen at once
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from dataclasses import replace
 from baselines.codec import Family, Regime, VideoCodec, intra_period
 from baselines.families import quantisers
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 
 PLAIN = Hdac(qp=45, i_offset=12, lean=True)
@@ -39,6 +44,12 @@ def animation(refresh: str) -> Callable[[Regime, int], list[VideoCodec]]:
     return lambda regime, points: [Dac(qp=qp, refresh=refresh) for qp in quantisers(48, 24, points)]
 
 
+def face(codec: FaceVid2Vid) -> Callable[[Regime, int], list[VideoCodec]]:
+    return lambda regime, points: [replace(codec, qp=qp) for qp in quantisers(44, 24, points)]
+
+
+FACE = FaceVid2Vid(qp=32)
+
 _FAMILIES: dict[str, tuple[str, Callable[[Regime, int], list[VideoCodec]]]] = {
     "hdac-detected": ("motion detected on the base layer", hybrid(PLAIN)),
     "hdac-sent": ("keypoints sent, step 128", hybrid(replace(PLAIN, send_keypoints=True))),
@@ -51,6 +62,14 @@ _FAMILIES: dict[str, tuple[str, Callable[[Regime, int], list[VideoCodec]]]] = {
     "hdac-fused": ("always fused", hybrid(replace(PLAIN, always_fused=True))),
     "hdac-look": ("best look", hybrid(replace(PLAIN, best_look=True))),
     **{f"dac-{refresh}": (f"refresh {refresh}", animation(refresh)) for refresh in ("rd", "psnr", "never")},
+    "face-never": ("face-vid2vid without residuals", face(FACE)),
+    "face-rd": ("residuals where they pay", face(replace(FACE, residual="rd"))),
+    "face-32": ("a residual every 32 frames", face(replace(FACE, residual="period", intra_period=32))),
+    "face-all": ("all deformations", face(replace(FACE, keypoints=20))),
+    "face-pose": ("no deformations", face(replace(FACE, keypoints=0))),
+    "face-paper": ("the paper's coder", face(replace(FACE, motion_coder="paper"))),
+    "face-paper-all": ("the paper's coder, all deformations", face(replace(FACE, motion_coder="paper", keypoints=20))),
+    "face-switch": ("residuals where they pay, shown at once", face(replace(FACE, residual="rd", fade=0))),
 }
 FAMILIES = {
     name: Family(name, name, description, candidates, hull=False) for name, (description, candidates) in _FAMILIES.items()

@@ -23,7 +23,7 @@ from hdac.codecs import hdac
 from hdac.codecs.animator import Animator
 from hdac.codecs.base_layer import BasePicture
 from hdac.codecs.dac import Dac
-from hdac.codecs.face_vid2vid import FaceVid2Vid
+from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, BaseLayerCodec, LayeredCodec, lagrange_multiplier
 from hdac.codecs.stripped import HevcStripped
@@ -97,6 +97,27 @@ def test_motion_of_face_vid2vid_is_sent_and_fewer_deformations_where_they_do_not
         chosen, whole = (units_of(replace(codec, keypoints=k).encode(clip)) for k in (None, 6))
         sizes, of_all = ([len(unit.keypoints or b"") for unit in units[1:]] for units in (chosen, whole))
         assert sum(size > 3 for size in of_all) > 6 and sum(sizes) < sum(of_all)
+
+
+@pytest.mark.parametrize("residual", ["period", "never"])
+def test_a_switch_of_face_vid2vid_takes_some_frames_and_a_scene_cut_none(residual: str) -> None:
+    clip = moving_clip(7, 96, 96)
+    codec = replace(FACE, qp=48, residual=residual, intra_period=4, keypoints=6)
+    streams = {n: replace(codec, fade=n).encode(clip) for n in FADES}
+    assert len({len(stream) for stream in streams.values()}) == 1  # it takes no bytes
+    at_once, two = (systems.decode(streams[n]).y.astype(int) for n in (0, 2))
+    assert np.array_equal(at_once[:4], two[:4]) and np.array_equal(at_once[6], two[6])
+    assert not np.array_equal(at_once[4], two[4]) and not np.array_equal(at_once[5], two[5])
+    before = at_once[4] + (two[4] - at_once[4]) * 1.5  # two[4] is a third of at_once[4] and two thirds of it
+    assert -1 < before.min() and before.max() < 256
+    if codec.residual == "period":  # what an empty residual shows is what was there before
+        empty = bytes((0,)) + RangeEncoder().frame_bytes()
+        units = (replace(u, residual=u.residual and empty) for u in units_of(streams[0]))
+        assert np.abs(systems.decode(rewritten(streams[0], units)).y[4] - before).max() <= 0.75
+    y = clip.y.copy()
+    y[4:] = 255 - y[4:, ::-1]
+    cut = replace(codec, qp=36, fade=4, residual="never").encode(replace(clip, y=y))
+    assert [unit.strength for unit in units_of(cut)] == [2] * 4 + [0] + [2] * 2
 
 
 def test_a_residual_that_does_not_pay_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

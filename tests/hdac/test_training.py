@@ -27,9 +27,12 @@ from hdac.nets.backbones import VGG19_CHANNELS, DistilledVgg, PerceptualMsvgg, l
 from hdac.nets.fusion import FUSIONS
 from hdac.nets.hybrid import PAPER
 from hdac.nets.keypoints import DetectorSettings
+from hdac.nets.layers import coordinate_grid
 from hdac.nets.motion import MotionSettings
+from hdac.nets.picture import pack
 from hdac.training import batches, cache, objectives, poses, train
 from hdac.training.__main__ import main
+from hdac.training.losses import flow_error
 from hdac.training.objectives import HybridObjective, Vid2VidObjective
 from hdac.training.plot import curves, read_log
 from hdac.training.settings import RECIPES, TrainSettings
@@ -156,20 +159,41 @@ def face_loss_of(settings: TrainSettings, clips: list[cache.CachedClip]) -> tupl
     torch.manual_seed(1)
     net = vid2vid.Vid2VidNet(settings.net)
     nn.init.normal_(net.estimator.deformation.weight, std=0.1)
-    batch = replace(batches.draw(clips, np.random.default_rng(1), settings.batch, False), pose=torch.full((2, 3), 0.1))
+    batch = replace(batches.draw(clips, np.random.default_rng(1), settings.batch, "source"), pose=torch.full((2, 3), 0.1))
     loss, terms, *_ = Vid2VidObjective(net, settings)(batch, torch.Generator().manual_seed(1))
     loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
     return float(loss.detach()), {name: float(value.detach()) for name, value in terms.items()}
 
 
-@pytest.mark.parametrize("term", ["psnr", "warp", "equivariance", "prior", "pose", "deformation"])
+@pytest.mark.parametrize("term", ["psnr", "warp", "equivariance", "prior", "pose", "flow", "deformation"])
 def test_every_term_of_face_vid2vid_counts_as_much_as_its_weight_says(term: str, prepared: Path) -> None:
     clips = cache.load(prepared)
     settings = TrainSettings(size="tiny-face", batch=2, perceptual="")
     with_it, terms = face_loss_of(replace(settings, **{f"{term}_weight": 7.0}), clips)  # type: ignore[arg-type]
     without, _ = face_loss_of(replace(settings, **{f"{term}_weight": 0.0}), clips)  # type: ignore[arg-type]
     assert with_it - without == pytest.approx(7 * terms[term], rel=1e-3) and terms[term] != 0
+
+
+def test_a_run_for_the_pose_alone_changes_the_estimator_alone(prepared: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(size="tiny-face", batch=2, perceptual="", only_pose=True, steps=2)
+    run = Run(settings, tmp_path / "run")
+    before = {name: value.clone() for name, value in run.net.named_parameters()}
+    batch = replace(batches.draw(cache.load(prepared), run.rng, 2, ""), pose=torch.full((2, 3), 0.1))
+    run.advance(run.objective, batch)
+    changed = {name for name, value in run.net.named_parameters() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith("estimator.") for name in changed)
+
+
+def test_motion_is_compared_with_flow_where_the_flow_is_right() -> None:
+    picture = pack(torch.rand(1, 96 * 96 * 3 // 2, generator=torch.Generator().manual_seed(1)), 96, 96)
+    right, wrong = picture.clone(), picture.clone()
+    wrong[..., :24] = 1 - wrong[..., :24]  # the left half of the picture is another one
+    flow, grid = torch.zeros(1, 48, 48, 2), coordinate_grid(24, 24, picture)[None]
+    moved = grid + torch.tensor([0.1, -0.2])
+    assert flow_error(grid, flow, picture, right) == pytest.approx(0, abs=1e-6)
+    assert flow_error(moved, flow, picture, right) == pytest.approx(0.3, rel=1e-4)
+    assert 0.15 < flow_error(moved, flow, picture, wrong) < 0.2
 
 
 @pytest.mark.parametrize(("size", "column"), [("tiny-face", "vid2vid_psnr_y"), ("tiny-residual", "dac_residual_psnr_y")])
@@ -194,7 +218,7 @@ def test_other_networks_are_trained_resumed_and_exported_by_the_same_script(
 
 def test_mirrored_pictures_have_mirrored_poses(prepared: Path) -> None:
     clips = [replace(clip, poses=np.tile(np.float32([10, 20, 30]), (len(clip.source), 1))) for clip in cache.load(prepared)]
-    batch = batches.draw(clips, np.random.default_rng(0), 16, False)
+    batch = batches.draw(clips, np.random.default_rng(0), 16, "")
     degrees = {tuple(row) for row in np.degrees(batch.pose.numpy()).round().astype(int).tolist()}
     assert degrees == {(10, 20, 30), (-10, 20, -30)}
     assert batches.draw(cache.load(prepared), np.random.default_rng(0), 2).pose.isnan().all()
