@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import BinaryIO
 
@@ -31,13 +31,14 @@ def decode(bitstream: bytes) -> Clip:
     return _clip(reader, list(frames(reader, ahead=True)))
 
 
-def decode_view(bitstream: bytes, view: View) -> Clip:
-    """All frames of a stream of face-vid2vid, seen from elsewhere. Raises BitstreamError for another or a damaged one."""
+def decode_view(bitstream: bytes, view: View, wanted: Collection[int] | None = None) -> Clip:
+    """Frames of a stream of face-vid2vid, all or those whose numbers are wanted, seen from elsewhere. Raises BitstreamError for
+    another or a damaged one."""
     reader = Reader(io.BytesIO(bitstream))
     system = reader.header.stream.standard
     if system != "face-vid2vid":
         raise BitstreamError(f"a stream of {system} can be seen from where it was taken only, face-vid2vid from elsewhere")
-    return _clip(reader, list(face_vid2vid.decode(reader, ahead=True, view=view)))
+    return _clip(reader, list(face_vid2vid.decode(reader, ahead=True, view=view, wanted=wanted)))
 
 
 def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:

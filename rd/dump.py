@@ -3,6 +3,7 @@
 Every codec is brought to within 5 % of a target rate: by one of the streams that the sweep coded, or by an extra encode at
 another quantiser (and, where that is too coarse a step, another intra offset). A sequence then gets a lossless PNG strip of
 chosen frames (the middle one, the worst one, the ones around an intra refresh) with error maps, and a side-by-side video.
+Codecs that show a face from elsewhere (face-vid2vid) get the same frames from VIEWS, too.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from data.errors import HdacError, InputError
 from data.files import write_atomic
 from data.sequences import Sequence as ClipSequence
 from data.sequences import resolve
+from hdac.codecs.view import View, Viewable
 from hdac.systems import FAMILIES
 from rd.cache import Cache, stream_key
-from rd.dump_layout import side_by_side, strip, write_png, write_video
+from rd.dump_layout import grid, side_by_side, strip, write_png, write_video
 from rd.isolate import close_children
 from rd.jobs import CodeJob, load_plugin, submit_job
 from rd.metrics.fidelity import measure
@@ -47,6 +49,15 @@ LEAST_KBPS = 5.0  # chosen: below, several codecs have hardly a picture to show
 MAX_ENCODES = 6
 LOG_RATE_PER_STEP = 0.12  # one QP is about 12 % of rate
 RECODE_TIMEOUT_S = 1800.0
+VIEWS = {
+    "20 deg right": View((-20.0, 0.0, 0.0)),
+    "10 deg right": View((-10.0, 0.0, 0.0)),
+    "10 deg left": View((10.0, 0.0, 0.0)),
+    "20 deg left": View((20.0, 0.0, 0.0)),
+    "12 deg up": View((0.0, 12.0, 0.0)),
+    "12 deg down": View((0.0, -12.0, 0.0)),
+}
+"""Where a face is turned, from its own head pose, as the picture shows it."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +125,16 @@ def write_dumps(
             )
             chosen = [families[codec] for codec in dict.fromkeys(rows["codec"])]
             matches = list(workers.map(matched, chosen))
-            decoded = [match.codec.decode(Cache(cache).load_stream(match.entry["key"])) for match in matches]
-            index.append(_write_dump(out / "dumps", name, regime, source, target, matches, decoded, video))
+            streams = [Cache(cache).load_stream(match.entry["key"]) for match in matches]
+            decoded = [match.codec.decode(stream) for match, stream in zip(matches, streams, strict=True)]
+            entry = _write_dump(out / "dumps", name, regime, source, target, matches, decoded, video)
+            stem = f"{file_stem(name)}.{regime}"
+            for match, stream, own in zip(matches, streams, decoded, strict=True):
+                if isinstance(match.codec, Viewable):
+                    path = out / "dumps" / f"{stem}.{file_stem(match.family.name)}.views.png"
+                    write_png(_views(match, match.codec, stream, own, entry["frames"]), path)
+                    entry["views"].append(path.name)
+            index.append(entry)
             write_atomic(out / "dumps" / "index.json", json.dumps(index, indent=1))
     return index
 
@@ -282,6 +301,7 @@ def _write_dump(
         "target_kbps": round(target, 3),
         "strip": f"{stem}.{regime}.png",
         "video": None,
+        "views": [],
         "frames": numbers,
         "codecs": [
             {
@@ -300,6 +320,14 @@ def _write_dump(
         write_video(side_by_side(labelled), source.fps, folder / f"{stem}.{regime}.mp4")
         entry["video"] = f"{stem}.{regime}.mp4"
     return entry
+
+
+def _views(match: Match, codec: Viewable, stream: bytes, own: Clip, numbers: list[int]) -> NDArray[np.uint8]:
+    """Frames of a stream as they are, and from elsewhere."""
+    columns = [(f"{match.family.name}\n{match.kbps:.2f} kbps", _pick(own, numbers))]
+    for label, view in VIEWS.items():
+        columns.append((label, codec.decode_view(stream, view, numbers).rgb()))
+    return grid(columns, numbers)
 
 
 def _frames_of(score: Any) -> NDArray[np.float64]:

@@ -92,6 +92,36 @@ def strip(
     return np.asarray(page)
 
 
+def grid(columns: Sequence[tuple[str, Plane]], frame_numbers: Sequence[int]) -> Plane:
+    """Chosen frames as one picture: a column for each of (label, frames), a row for each frame.
+
+    frames: uint8 (k, H, W, 3), of all columns alike. frame_numbers: k numbers to print.
+    Returns uint8 (h, w, 3). Raises InputError where columns differ in shape.
+    """
+    first = columns[0][1]
+    for label, frames in columns:
+        _check_frames(label, frames)
+        if frames.shape != first.shape or len(frame_numbers) != len(frames):
+            raise InputError(f"{label!r}: {frames.shape}, the first one {first.shape}, {len(frame_numbers)} frame numbers")
+    cell_w, cell_h = _cell_size(first.shape[2], first.shape[1])
+    labels = [_wrap(label, cell_w) for label, _ in columns]
+    head = LINE_PX * max(map(len, labels)) + GUTTER_PX
+    block = LINE_PX + cell_h + GUTTER_PX
+    width = 2 * MARGIN_PX + len(columns) * (cell_w + GUTTER_PX) - GUTTER_PX
+    page = Image.new("RGB", (width, 2 * MARGIN_PX + head + len(frame_numbers) * block), PAPER)
+    draw = ImageDraw.Draw(page)
+    for column, (lines, (_, frames)) in enumerate(zip(labels, columns, strict=True)):
+        left = MARGIN_PX + column * (cell_w + GUTTER_PX)
+        for i, line in enumerate(lines):
+            draw.text((left, MARGIN_PX + i * LINE_PX), line, INK if i == 0 else MUTED, _font())
+        for k, frame_number in enumerate(frame_numbers):
+            top = MARGIN_PX + head + k * block
+            if column == 0:
+                draw.text((left, top), f"frame {frame_number}", INK, _font())
+            page.paste(_scaled(frames[k], cell_w, cell_h), (left, top + LINE_PX))
+    return np.asarray(page)
+
+
 def error_map(error: NDArray[np.float64], peak: int) -> Plane:
     """Absolute errors (H, W) as colours, uint8 (H, W, 3): black at 0, the last colour from `peak` on."""
     level = np.clip(np.rint(error * (255.0 / peak)), 0, 255).astype(np.uint8)

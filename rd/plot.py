@@ -78,9 +78,9 @@ STYLES = {
 """Codecs with a style of their own; Okabe and Ito's colours without the yellow, which is lost on white paper."""
 
 _MORE = [
-    Style(colour, marker, line)  # Paul Tol's muted scheme, without those too close to the colours above
+    Style(colour, marker, line)  # most of them from Paul Tol's muted scheme, none too close to the colours above
     for line, markers in ((_DASH_DOT, "<>*hd"), (_DOTTED, "P8Xps"), (_DASHED, "^vo<>"), ("-", "hd*8D"))
-    for colour, marker in zip(("#332288", "#999933", "#117733", "#661100", "#44AA99"), markers, strict=True)
+    for colour, marker in zip(("#332288", "#999933", "#117733", "#661100", "#7A6FB0"), markers, strict=True)
 ]
 
 

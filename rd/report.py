@@ -347,10 +347,14 @@ def _dumps(folder: Path, out: Path) -> list[dict[str, Any]]:
     found = []
     for entry in index:
         entry, missing = dict(entry), []
-        strip, video = entry.pop("strip", None), entry.pop("video", None)
+        strip, video, views = entry.pop("strip", None), entry.pop("video", None), entry.pop("views", [])
+        missing += [name for name in views if not (folder / name).is_file()]
+        there = [folder / name for name in views if (folder / name).is_file()]
+        share = PICTURE_BYTES // len(index) // (1 + len(there))  # of what pictures may take in the page
+        entry["views"] = [{"picture": _picture(path, share)[0], "link": _link(path, out)} for path in there]
         if strip and (folder / strip).is_file():
             entry["strip_link"] = _link(folder / strip, out)
-            entry["picture"], entry["reduced"] = _picture(folder / strip, PICTURE_BYTES // len(index))
+            entry["picture"], entry["reduced"] = _picture(folder / strip, share)
         elif strip:
             missing.append(strip)
         if video and (folder / video).is_file():

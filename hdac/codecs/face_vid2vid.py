@@ -18,7 +18,7 @@ FADES, is the unit's "strength" in the container. Seen from elsewhere, by the de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -116,6 +116,12 @@ class FaceVid2Vid(AnimationCodec):
         if self.residual != "never":
             parts.append(weights.weights_id(weights.find(self.residual_network)).hex())
         return " ".join((*parts, reference_picture.version(self.reference_codec, self.qp)))
+
+    def decode_view(self, bitstream: bytes, view: View, wanted: Collection[int] | None = None) -> Clip:
+        """As `hdac.decoder.decode_view`."""
+        from hdac.decoder import decode_view
+
+        return decode_view(bitstream, view, wanted)
 
     # -- encoder -----------------------------------------------------------------------------------------------------
 
@@ -304,13 +310,17 @@ def tables_of(net: Vid2VidNet) -> NDArray[np.int32]:
 # -- decoder ---------------------------------------------------------------------------------------------------------
 
 
-def decode(reader: Reader, ahead: bool = False, view: View | None = None) -> Iterator[Planes]:
+def decode(
+    reader: Reader, ahead: bool = False, view: View | None = None, wanted: Collection[int] | None = None
+) -> Iterator[Planes]:
     """Pictures as their units arrive or, ahead of that, several at once (`hdac.codecs.in_flight`).
 
-    view: from where the face is to be seen; None: as it was.
+    view:   from where the face is to be seen; None: as it was.
+    wanted: numbers of the frames that are to be shown; None: all.
     Raises BitstreamError for damage, WeightsMismatch for weights that are not here.
     """
-    return in_flight(_tasks(reader, view), at_once() if ahead else 1)
+    tasks = (task for t, task in enumerate(_tasks(reader, view)) if wanted is None or t in wanted)
+    return in_flight(tasks, at_once() if ahead else 1)
 
 
 def deformations_sent(reader: Reader) -> list[int]:

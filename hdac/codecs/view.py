@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from data.clip import Clip
 
 
 class View(NamedTuple):
@@ -18,3 +21,11 @@ class View(NamedTuple):
     @property
     def is_own(self) -> bool:
         return not any((*self.angles, *self.translation))
+
+
+@runtime_checkable
+class Viewable(Protocol):
+    """A codec whose streams can be seen from elsewhere."""
+
+    def decode_view(self, bitstream: bytes, view: View, wanted: Collection[int] | None = None) -> Clip:
+        """As `hdac.decoder.decode_view`."""

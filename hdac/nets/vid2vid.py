@@ -11,9 +11,10 @@ behind the first few may be missing (keypoint dropout at training). Jacobians of
 (Eq. 2, 4), in J_s J_d^-1 = R_s R_d^T (Eq. 6) the canonical ones cancel.
 
 Sizes: `PAPER` has the widths of the paper's Fig. 12 and works on RGB; `LITE` has the same parts with volumes of 8 channels, 8
-slices and 32x32 samples, works on packed 4:2:0 pictures, and (ours) warps the reference picture itself, too: M says which slice
-of the volume is seen at each place, and the flow there, without its depth, is a motion of the picture. G corrects what has been
-moved, as in `hdac.nets.hybrid`.
+slices and 32x32 samples, works on packed 4:2:0 pictures, and (ours) warps the reference picture itself, too: M says which
+slice of the volume is seen at each place, and the flow there, without its depth, is a motion of the picture. G corrects what
+has been moved, as in `hdac.nets.hybrid`. And (ours) its translation and deformations are found where they are in the picture,
+by heat maps as FOMM's: means over a whole picture learn positions slowly.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from hdac.nets.fusion import FUSIONS
 from hdac.nets.hybrid import CONDITION, MOTION_SIDE, Encoder, Level, NetSettings, Output, Window
-from hdac.nets.keypoints import TEMPERATURE
+from hdac.nets.keypoints import TEMPERATURE, DetectorSettings, KeypointDetector
 from hdac.nets.layers import (
     AntiAlias,
     DownBlock,
@@ -46,6 +47,7 @@ from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
 from hdac.nets.volume import Conv3d, Hourglass3d, ResBlock3d, SameBlock3d, UpBlock3d, coordinate_grid3d, warp3d
 from hdac.parameters import MAX_KEYPOINTS, table_shape
 
+_HEAT_SIDE = MOTION_SIDE - 6  # `hdac.nets.keypoints`: a convolution of 7 without padding
 N_BINS, BIN_DEGREES = 66, 3.0  # section A.1: the full range of an angle, in bins; Hopenet's (Ruiz et al.) are 3 degrees wide
 
 
@@ -109,6 +111,9 @@ class Vid2VidSettings:
     """H, Delta: channels of the first convolution."""
     estimator: tuple[tuple[int, int], ...] = ((256, 3), (512, 4), (1024, 6), (2048, 3))
     """Channels and number of bottleneck blocks from 64x64 on, each stage but the first at half the size: ResNet-50."""
+    located: tuple[int, int, int] | None = None
+    """Delta and t by heat maps over 64x64 pictures (ours): width, largest width, down blocks of their U-Net. None: linear in
+    H's features, as published."""
     motion: tuple[int, int, int, int] = (32, 1024, 5, 4)
     """M: width, largest width and down blocks of its U-Net, channels of the volume that its K + 1 flows warp."""
     motion_kernel: int = 7
@@ -179,6 +184,7 @@ LITE = Vid2VidSettings(
     volume_side=32,
     estimator_first=32,
     estimator=((64, 2), (128, 3), (256, 4), (512, 2)),
+    located=(16, 256, 4),
     motion=(12, 96, 3, 2),
     motion_kernel=3,
     motion_first=12,
@@ -276,7 +282,12 @@ class Bottleneck(nn.Module):
 
 
 class MotionEstimator(nn.Module):
-    """H and Delta: a picture to its head pose and the deformations of its expression."""
+    """H and Delta: a picture to its head pose and the deformations of its expression.
+
+    Where heat maps locate K points u of the picture, t is their mean, and what they are off a template of keypoints, moved as
+    x_c is by H, are the deformations: u = R template + t + delta, without depth. So a keypoint (Eq. 1, 3) is where its point
+    is, but for what the person's own x_c differs from the template.
+    """
 
     def __init__(self, s: Vid2VidSettings, n_in: int) -> None:
         super().__init__()
@@ -295,20 +306,35 @@ class MotionEstimator(nn.Module):
                 n_in = width
         self.body = nn.Sequential(*stem, *blocks)
         self.angles = nn.Linear(n_in, 3 * N_BINS)
-        self.translation = nn.Linear(n_in, 3)
-        self.deformation = nn.Linear(n_in, 3 * s.n_keypoints)
+        # of heat maps' points only the depth is left to say
+        self.translation = nn.Linear(n_in, 1 if s.located else 3)
+        self.deformation = nn.Linear(n_in, (1 if s.located else 3) * s.n_keypoints)
         for head in (self.translation, self.deformation):
             nn.init.normal_(head.weight, std=1e-3)
             nn.init.zeros_(head.bias)
+        self.points = self.template = None
+        if s.located is not None:
+            n_channels = PACKED_CHANNELS if s.colour == "packed" else 3
+            self.points = KeypointDetector(DetectorSettings(s.n_keypoints, False, *s.located), n_channels)
+            self.template = nn.Parameter(torch.zeros(s.n_keypoints, 3))
 
-    def forward(self, picture: Tensor) -> Parameters:
+    def forward(self, picture: Tensor, small: Tensor) -> Parameters:
+        """picture: (B, n_in, side, side), twice MOTION_SIDE packed or four times; small: the same at MOTION_SIDE."""
+        points = None if self.points is None else self.points(small).position
         pooled = self.body(picture).float().mean((2, 3))
         with torch.autocast(pooled.device.type, enabled=False):  # angles and positions are geometry
             bins = torch.softmax(self.angles(pooled).view(-1, 3, N_BINS), dim=-1)
             centres = (torch.arange(N_BINS, device=bins.device) - (N_BINS - 1) / 2) * BIN_DEGREES
             angles = torch.deg2rad((bins * centres).sum(-1))
+            translation, deformation = self.translation(pooled), self.deformation(pooled)
+            if points is None or self.template is None:
+                return Parameters(angles, translation, deformation.view(-1, self.n_keypoints, 3))
+            points = points * (_HEAT_SIDE - 1) / (MOTION_SIDE - 1)  # of the picture, not of the heat map, which is smaller
+            centre = points.mean(1)
+            turned = (rotation(angles)[:, None] * self.template[:, None]).sum(-1)
+            off = points - centre[:, None] - turned[..., :2]
             return Parameters(
-                angles, self.translation(pooled), self.deformation(pooled).view(-1, self.n_keypoints, 3)
+                angles, torch.cat((centre, translation), dim=-1), torch.cat((off, deformation[..., None]), dim=-1)
             )
 
 
@@ -406,19 +432,23 @@ class Vid2VidNet(nn.Module):
         side = 2 * MOTION_SIDE * (1 if self.settings.colour == "packed" else 2)
         if seen.shape[-2:] != (side, side):
             seen = F.interpolate(seen.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-        parameters: Parameters = self.estimator(seen)
+        parameters: Parameters = self.estimator(seen, self._small(picture))
         return parameters
 
     def canonical(self, picture: Tensor) -> Tensor:
         """L: canonical keypoints of packed pictures, (B, K, 3)."""
+        found: Tensor = self.detector(self._small(picture))
+        return found
+
+    def _small(self, picture: Tensor) -> Tensor:
+        """What L and the heat maps see."""
         seen = self._seen(picture)
         if seen.shape[-2:] == (MOTION_SIDE * self.reduce.factor,) * 2:
-            small = self.reduce(seen)
-        else:
-            size = (MOTION_SIDE, MOTION_SIDE)
-            small = F.interpolate(seen.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
-        found: Tensor = self.detector(small)
-        return found
+            small: Tensor = self.reduce(seen)
+            return small
+        return F.interpolate(
+            seen.float(), size=(MOTION_SIDE, MOTION_SIDE), mode="bilinear", antialias=True, align_corners=False
+        )
 
     def reference(self, picture: Tensor) -> Reference:
         """What the decoder computes once for a reference picture, packed (B, 6, H/2, W/2)."""

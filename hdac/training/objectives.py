@@ -194,6 +194,9 @@ class Vid2VidObjective(Objective):
         terms["prior"] = keypoint_prior(placed)
         terms["pose"] = pose
         terms["deformation"] = found.deformation.abs().sum(-1).mean()
+        if self.net.estimator.template is not None:  # what a person's own canonical keypoints differ by deforms them, too
+            own = reference.canonical - self.net.estimator.template
+            terms["deformation"] = terms["deformation"] + own.abs().sum(-1).mean()
         if s.flow_weight:
             terms["flow"] = flow_error(out.motion.deformation, batch.flow, batch.source, batch.reference)
             loss = loss + s.flow_weight * terms["flow"]

@@ -435,6 +435,10 @@ function drawDumps() {
       figure.append(el("button", {type: "button", onclick: () => figure.classList.toggle("full")}, "Fit width / pixel size"),
         el("div", {class: "scroll"}, el("img", {src: dump.picture, alt: `Source, codecs and error maps of ${dump.sequence}`})));
     }
+    for (const view of dump.views) {
+      figure.append(el("p", {}, "Seen from elsewhere, by the decoder's own choice. ", el("a", {href: view.link}, "Lossless picture")),
+        el("div", {class: "scroll"}, el("img", {src: view.picture, alt: `${dump.sequence} turned`})));
+    }
     if (dump.video) figure.append(el("video", {src: dump.video, controls: true, preload: "metadata", muted: true, loop: true}));
     if (dump.missing) figure.append(el("p", {class: "warning"}, dump.missing));
     return figure;

@@ -49,6 +49,7 @@ TINY_FACE = replace(
     volume_side=16,
     estimator_first=4,
     estimator=((8, 1), (8, 1)),
+    located=None,
     motion=(4, 8, 2, 1),
     motion_first=4,
 )

@@ -27,6 +27,7 @@ from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, BaseLayerCodec, LayeredCodec, lagrange_multiplier
 from hdac.codecs.stripped import HevcStripped
+from hdac.codecs.view import View
 from hdac.container import Reader, Unit, Writer
 from hdac.decoder import decode_tolerant, frames
 from hdac.nets.hybrid import HybridNet
@@ -118,6 +119,16 @@ def test_a_switch_of_face_vid2vid_takes_some_frames_and_a_scene_cut_none(residua
     y[4:] = 255 - y[4:, ::-1]
     cut = replace(codec, qp=36, fade=4, residual="never").encode(replace(clip, y=y))
     assert [unit.strength for unit in units_of(cut)] == [2] * 4 + [0] + [2] * 2
+
+
+def test_frames_that_are_wanted_are_seen_from_elsewhere_as_among_all() -> None:
+    codec = replace(FACE, residual="period", intra_period=2)
+    clip = moving_clip(6, 96, 96)
+    stream = codec.encode(clip)
+    turned, own = View((15.0, 0.0, 0.0)), systems.decode(stream)
+    whole, some = codec.decode_view(stream, turned), codec.decode_view(stream, turned, [1, 4])
+    assert whole.n_frames == 6 and np.array_equal(some.y, whole.y[[1, 4]]) and np.array_equal(some.v, whole.v[[1, 4]])
+    assert not np.array_equal(whole.y, own.y) and np.array_equal(codec.decode_view(stream, View()).y, own.y)
 
 
 def test_a_residual_that_does_not_pay_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

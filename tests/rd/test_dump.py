@@ -16,8 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from baselines.conventional import X265
 from data.clip import Clip, Plane
 from data.io import write_clip
+from hdac.codecs.view import View
 from hdac.systems import decode
 from rd import dump, sweep
 from rd.cache import Cache
@@ -284,3 +286,19 @@ def test_chosen_frames(n_frames: int, worst: int, regime: str, chosen: list[int]
 def test_common_rate_is_what_every_codec_reaches(rates: dict[str, list[float]], common: float) -> None:
     rows = pd.DataFrame([{"codec": codec, "kbps": rate} for codec, some in rates.items() for rate in some])
     assert dump.common_rate(rows) == common
+
+
+def test_a_codec_that_shows_faces_from_elsewhere_gets_a_picture_of_that(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def turned(codec: X265, stream: bytes, view: View, wanted: list[int]) -> Clip:
+        clip = codec.decode(stream)
+        level = 100 + view.angles[0] + 2 * view.angles[1]  # stands for a network
+        return replace(clip, y=np.full_like(clip.y[wanted], level), u=clip.u[wanted] // 255 + 128, v=clip.v[wanted] // 255 + 128)
+
+    monkeypatch.setattr(X265, "decode_view", turned, raising=False)
+    (entry,) = dump.write_dumps(out, out / "cache", ["short"], ["one-intra"], ["ladder"], video=False, plugins=[PLUGIN])
+    assert entry["views"] == ["short.one-intra.ladder.views.png"]
+    page = np.asarray(Image.open(out / "dumps" / entry["views"][0]))
+    assert page.shape[1] == 2 * MARGIN_PX + (1 + len(dump.VIEWS)) * (128 + GUTTER_PX) - GUTTER_PX
+    middle = page[-MARGIN_PX - GUTTER_PX - 32]
+    seen = [middle[MARGIN_PX + i * (128 + GUTTER_PX) :][:128].mean() for i in range(7)]
+    assert seen[1:] == pytest.approx([(y - 16) * 255 / 219 for y in (80, 90, 110, 120, 124, 76)], abs=1.5)

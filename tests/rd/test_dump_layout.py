@@ -13,7 +13,7 @@ from PIL import Image
 
 from data.clip import Clip, Plane
 from data.errors import InputError
-from rd.dump_layout import GUTTER_PX, MARGIN_PX, error_map, side_by_side, strip, write_png, write_video
+from rd.dump_layout import GUTTER_PX, MARGIN_PX, error_map, grid, side_by_side, strip, write_png, write_video
 
 
 def frames(k: int = 2, height: int = 136, width: int = 144, seed: int = 0) -> Plane:
@@ -33,6 +33,16 @@ def test_strip_holds_source_and_codec_frames_pixel_by_pixel() -> None:
     for i, column in enumerate((source, a, b)):
         for picture in column:
             assert contains(page, picture, MARGIN_PX + i * (144 + GUTTER_PX))
+
+
+def test_a_grid_holds_all_frames_pixel_by_pixel_and_refuses_what_does_not_match() -> None:
+    a, b = frames(seed=1), frames(seed=2)
+    page = grid([("as it is", a), ("20 deg left", b)], [3, 9])
+    for i, column in enumerate((a, b)):
+        for picture in column:
+            assert contains(page, picture, MARGIN_PX + i * (144 + GUTTER_PX))
+    with pytest.raises(InputError, match="20 deg left"):
+        grid([("as it is", a), ("20 deg left", b[:1])], [3, 9])
 
 
 def test_error_maps_of_all_codecs_share_one_scale() -> None:

@@ -109,7 +109,7 @@ def test_a_codec_without_a_mean_curve_is_named() -> None:
 
 
 def test_a_codec_keeps_its_style_and_no_two_share_one() -> None:
-    names = [*STYLES, "face-vid2vid", "motion-net-10u", "ultralight", "fomm", "nth", "bilayer", "segface-48"]
+    names = [*STYLES, "talking-lips", "motion-net-10u", "ultralight", "fomm", "nth", "bilayer", "segface-48"]
     styles = codec_styles(names)
     assert len(set(styles.values())) == len(names)
     assert codec_styles(reversed(names)) == styles
