@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test check results results-layered install bench clean
+.PHONY: demo test check results results-layered results-face install bench clean
 
 # every codec but the second and third uses of H-DAC's networks
 DEMO := h264 hevc hevc-paper hevc-kvazaar vvc av1 vp9 hevc-stripped dac hdac
@@ -49,6 +49,21 @@ results-layered: $(VENV)/.installed
 	$(BIN)/rd-plot results/hdac-variants --format svg
 	$(BIN)/rd-dump results/hdac-variants --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs hevc vvc hdac-look dac
 	$(BIN)/rd-report results/hdac-variants
+
+# face-vid2vid, and binary residuals, beside the points of both
+FACE_ABLATIONS := face-never face-rd face-32 face-switch face-all face-pose face-paper face-paper-all
+results-face: $(VENV)/.installed-test
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs face-vid2vid face-vid2vid+residual dac+residual hdac+residual --points 3 \
+		$(LAYERED) --anchors results/hdac-variants --out results/face_vid2vid
+	$(BIN)/rd-plot results/face_vid2vid --format svg
+	$(BIN)/rd-dump results/face_vid2vid --cache runs/cache --sequences $(PICTURES) --regime one-intra \
+		--codecs face-vid2vid face-vid2vid+residual dac+residual hdac+residual
+	$(BIN)/rd-report results/face_vid2vid
+	$(BIN)/rd-sweep --sequences $(PICTURES:%=$(CLIPS)/%.mp4) --plugin tests/bench/ablations.py --codecs $(FACE_ABLATIONS) --frames 125 \
+		--points 3 --regime one-intra --metrics psnr lpips temporal --jobs $(JOBS) --cache runs/cache --no-report \
+		--out results/face_vid2vid/ablations
+	$(BIN)/python -m tests.bench.bench_parameters $(CLIPS) --out results/face_vid2vid/parameters.json
+	$(BIN)/python -m tests.bench.bench_residual $(CLIPS) --out results/face_vid2vid/residual.json
 
 install: $(VENV)/.installed
 

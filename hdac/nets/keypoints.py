@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from hdac.nets.layers import Hourglass, coordinate_grid
 
 TEMPERATURE = 0.1  # FOMM, vox-256
+HEAT_SIDE = 64 - 6  # of heat maps: without padding
+ANCHOR_REACH = (0.5, 0.65)  # chosen: of anchors, from the centre, in x and y; people in a crop are upright
 
 
 class Keypoints(NamedTuple):
@@ -38,10 +40,15 @@ class DetectorSettings:
     width: int = 32
     max_width: int = 1024
     depth: int = 5
+    anchored: float = 0.0
+    """Width of a bell around a place of its own, on a regular grid, that a keypoint is looked for in (ours); 0: anywhere."""
 
 
 class KeypointDetector(nn.Module):
     """Small pictures (64x64, of `n_in` channels) to keypoints."""
+
+    near: Tensor | None
+    """(K, heat map's samples): logarithm of a bell around each anchor."""
 
     def __init__(self, settings: DetectorSettings, n_in: int) -> None:
         super().__init__()
@@ -49,6 +56,12 @@ class KeypointDetector(nn.Module):
         self.hourglass = Hourglass(n_in, settings.width, settings.max_width, settings.depth)
         # without padding, as in FOMM: heat maps are 6 smaller than the hourglass
         self.heat = nn.Conv2d(self.hourglass.n_out, settings.n_keypoints, 7)
+        near = None
+        if settings.anchored:
+            grid = coordinate_grid(HEAT_SIDE, HEAT_SIDE, torch.zeros(1)).view(-1, 2)
+            squared = (grid - anchors(settings.n_keypoints)[:, None]).square().sum(-1)
+            near = -squared / (2 * settings.anchored**2)
+        self.register_buffer("near", near, persistent=False)
         self.jacobian = nn.Conv2d(self.hourglass.n_out, 4 * settings.n_keypoints, 7) if settings.jacobians else None
         if self.jacobian is not None:  # the identity, to begin with
             nn.init.zeros_(self.jacobian.weight)
@@ -60,7 +73,8 @@ class KeypointDetector(nn.Module):
         features = self.hourglass(picture)
         heat = self.heat(features).float()
         b, k, h, w = heat.shape
-        weights = torch.softmax(heat.view(b, k, -1) / TEMPERATURE, dim=-1)
+        scores = heat.view(b, k, -1) / TEMPERATURE
+        weights = torch.softmax(scores if self.near is None else scores + self.near, dim=-1)
         grid = coordinate_grid(h, w, heat).view(-1, 2)
         # products, not matrix products: autocast would round positions to bfloat16, half a pixel
         position = (weights[..., None] * grid).sum(2)
@@ -68,3 +82,11 @@ class KeypointDetector(nn.Module):
             return Keypoints(position)
         jacobian = self.jacobian(features).float().view(b, k, 4, -1)
         return Keypoints(position, (weights[:, :, None] * jacobian).sum(-1).view(b, k, 2, 2))
+
+
+def anchors(count: int) -> Tensor:
+    """Places of keypoints on a regular grid around the centre: (count, 2), (x, y) in [-1, 1]."""
+    columns = max(1, round((0.8 * count) ** 0.5))
+    rows = -(-count // columns)
+    y, x = (torch.linspace(-reach, reach, n) for reach, n in ((ANCHOR_REACH[1], rows), (ANCHOR_REACH[0], columns)))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)[:count]

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from hdac.nets.fusion import FUSIONS
 from hdac.nets.hybrid import CONDITION, MOTION_SIDE, Encoder, Level, NetSettings, Output, Window
-from hdac.nets.keypoints import TEMPERATURE, DetectorSettings, KeypointDetector
+from hdac.nets.keypoints import HEAT_SIDE, TEMPERATURE, DetectorSettings, KeypointDetector, Keypoints, anchors
 from hdac.nets.layers import (
     AntiAlias,
     DownBlock,
@@ -47,7 +47,7 @@ from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
 from hdac.nets.volume import Conv3d, Hourglass3d, ResBlock3d, SameBlock3d, UpBlock3d, coordinate_grid3d, warp3d
 from hdac.parameters import MAX_KEYPOINTS, table_shape
 
-_HEAT_SIDE = MOTION_SIDE - 6  # `hdac.nets.keypoints`: a convolution of 7 without padding
+ANCHORED = 0.35  # chosen: wide enough for a head that leans to the side
 N_BINS, BIN_DEGREES = 66, 3.0  # section A.1: the full range of an angle, in bins; Hopenet's (Ruiz et al.) are 3 degrees wide
 
 
@@ -315,12 +315,19 @@ class MotionEstimator(nn.Module):
         self.points = self.template = None
         if s.located is not None:
             n_channels = PACKED_CHANNELS if s.colour == "packed" else 3
-            self.points = KeypointDetector(DetectorSettings(s.n_keypoints, False, *s.located), n_channels)
-            self.template = nn.Parameter(torch.zeros(s.n_keypoints, 3))
+            self.points = KeypointDetector(DetectorSettings(s.n_keypoints, False, *s.located, ANCHORED), n_channels)
+            places = anchors(s.n_keypoints)
+            self.template = nn.Parameter(F.pad(places - places.mean(0), (0, 1)))
+
+    def locate(self, small: Tensor) -> Tensor:
+        """Points of the picture, (B, K, 2), where there are heat maps: those of a heat map are of less than the picture."""
+        assert self.points is not None
+        found: Keypoints = self.points(small)
+        return found.position * ((HEAT_SIDE - 1) / (MOTION_SIDE - 1))
 
     def forward(self, picture: Tensor, small: Tensor) -> Parameters:
         """picture: (B, n_in, side, side), twice MOTION_SIDE packed or four times; small: the same at MOTION_SIDE."""
-        points = None if self.points is None else self.points(small).position
+        points = None if self.points is None else self.locate(small)
         pooled = self.body(picture).float().mean((2, 3))
         with torch.autocast(pooled.device.type, enabled=False):  # angles and positions are geometry
             bins = torch.softmax(self.angles(pooled).view(-1, 3, N_BINS), dim=-1)
@@ -329,7 +336,6 @@ class MotionEstimator(nn.Module):
             translation, deformation = self.translation(pooled), self.deformation(pooled)
             if points is None or self.template is None:
                 return Parameters(angles, translation, deformation.view(-1, self.n_keypoints, 3))
-            points = points * (_HEAT_SIDE - 1) / (MOTION_SIDE - 1)  # of the picture, not of the heat map, which is smaller
             centre = points.mean(1)
             turned = (rotation(angles)[:, None] * self.template[:, None]).sum(-1)
             off = points - centre[:, None] - turned[..., :2]
@@ -432,20 +438,20 @@ class Vid2VidNet(nn.Module):
         side = 2 * MOTION_SIDE * (1 if self.settings.colour == "packed" else 2)
         if seen.shape[-2:] != (side, side):
             seen = F.interpolate(seen.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-        parameters: Parameters = self.estimator(seen, self._small(picture))
+        parameters: Parameters = self.estimator(seen, self.small(picture))
         return parameters
 
     def canonical(self, picture: Tensor) -> Tensor:
         """L: canonical keypoints of packed pictures, (B, K, 3)."""
-        found: Tensor = self.detector(self._small(picture))
+        found: Tensor = self.detector(self.small(picture))
         return found
 
-    def _small(self, picture: Tensor) -> Tensor:
+    def small(self, picture: Tensor) -> Tensor:
         """What L and the heat maps see."""
         seen = self._seen(picture)
         if seen.shape[-2:] == (MOTION_SIDE * self.reduce.factor,) * 2:
-            small: Tensor = self.reduce(seen)
-            return small
+            reduced: Tensor = self.reduce(seen)
+            return reduced
         return F.interpolate(
             seen.float(), size=(MOTION_SIDE, MOTION_SIDE), mode="bilinear", antialias=True, align_corners=False
         )

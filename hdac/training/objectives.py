@@ -29,6 +29,7 @@ from hdac.training.losses import (
     ms_ssim,
     pose_error,
     psnr_db,
+    tracking_error,
 )
 from hdac.training.settings import LOADERS, TrainSettings
 
@@ -166,9 +167,8 @@ class Vid2VidObjective(Objective):
         s, device, b = self.settings, batch.source.device, len(batch.source)
         found = self.net.estimate(batch.source)
         pose = pose_error(found.angles, batch.pose)
-        if s.only_pose:
-            rgb = to_rgb(batch.source)
-            return s.pose_weight * pose, {"pose": pose}, rgb, rgb, torch.zeros(b, dtype=torch.bool, device=device)
+        if s.only_motion:
+            return self.of_motion(batch, generator, pose)
         drawn = torch.rand(2, b, generator=generator)
         look = self.all_look((drawn[0] < s.look).to(device), self.net.settings.conditioned)
         n = self.net.settings.n_keypoints
@@ -197,6 +197,9 @@ class Vid2VidObjective(Objective):
         if self.net.estimator.template is not None:  # what a person's own canonical keypoints differ by deforms them, too
             own = reference.canonical - self.net.estimator.template
             terms["deformation"] = terms["deformation"] + own.abs().sum(-1).mean()
+        if s.tracking_weight:
+            terms["tracking"] = self.tracking(batch)
+            loss = loss + s.tracking_weight * terms["tracking"]
         if s.flow_weight:
             terms["flow"] = flow_error(out.motion.deformation, batch.flow, batch.source, batch.reference)
             loss = loss + s.flow_weight * terms["flow"]
@@ -210,11 +213,30 @@ class Vid2VidObjective(Objective):
             loss = loss + weight * terms[name]
         return loss, terms, rgb, wanted_rgb, look
 
+    def tracking(self, batch: Batch) -> Tensor:
+        """What the points' motion is off the flow."""
+        of_source, of_reference = (self.net.estimator.locate(self.net.small(one)) for one in (batch.source, batch.reference))
+        return tracking_error(of_source, of_reference, batch.flow, batch.source, batch.reference)
+
+    def of_motion(self, batch: Batch, generator: torch.Generator, pose: Tensor) -> Outcome:
+        """The loss of head pose and points alone."""
+        s, b = self.settings, len(batch.source)
+        transform = ThinPlateSpline(b, generator)
+        points, deformed = (
+            Keypoints(self.net.estimator.locate(self.net.small(one)))
+            for one in (batch.source, transform.deform(batch.source))
+        )
+        terms = {"pose": pose, "tracking": self.tracking(batch), "equivariance": equivariance(points, deformed, transform)}
+        weights = {"pose": s.pose_weight, "tracking": s.tracking_weight, "equivariance": s.equivariance_weight}
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        rgb = to_rgb(batch.source)
+        return loss, terms, rgb, rgb, torch.zeros(b, dtype=torch.bool, device=batch.source.device)
+
     def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The reference as it is, moved by all deformations, by all for best look, by a quarter of them, and by the pose
         alone."""
         assert isinstance(net, Vid2VidNet)
-        if self.settings.only_pose:
+        if self.settings.only_motion:
             return {}
         reference = net.reference(batch.reference)
         found = quantised_parameters(net.estimate(batch.source), self.settings.keypoint_step)

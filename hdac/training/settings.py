@@ -85,8 +85,10 @@ class TrainSettings:
     """face-vid2vid: of the keypoints' distances and mean depth (Eq. 7), as published."""
     pose_weight: float = 20.0
     """face-vid2vid: of the head pose against the teacher's, in radians summed over three angles; published: 20."""
-    only_pose: bool = False
-    """face-vid2vid (ours): nothing but the head pose is trained, a beginning for everything else (`--start-from`)."""
+    only_motion: bool = False
+    """face-vid2vid (ours): head pose and points alone are trained, a beginning for everything else (`--start-from`)."""
+    tracking_weight: float = 0.0
+    """face-vid2vid (ours): of the points' own motion against the same flow."""
     flow_weight: float = 0.0
     """face-vid2vid (ours): of the picture's motion against optical flow from source to reference, a teacher at training only,
     in units of sampling grids. Without it the first thousands of steps hardly move anything."""
@@ -158,9 +160,23 @@ _PUBLISHED = TrainSettings(
 RECIPES = {
     "lite": TrainSettings(),
     "face-vid2vid": TrainSettings(
-        size="face-vid2vid", batch=4, look=0.7, perceptual_weight=100.0, equivariance_weight=20.0, flow_weight=100.0
+        size="face-vid2vid",
+        batch=4,
+        look=0.7,
+        perceptual_weight=100.0,
+        equivariance_weight=20.0,
+        flow_weight=100.0,
+        tracking_weight=20.0,
     ),
-    "face-vid2vid-pose": TrainSettings(size="face-vid2vid", batch=32, only_pose=True, look=0.0, perceptual=""),
+    "face-vid2vid-motion": TrainSettings(
+        size="face-vid2vid",
+        batch=16,
+        only_motion=True,
+        look=0.0,
+        perceptual="",
+        equivariance_weight=50.0,
+        tracking_weight=100.0,
+    ),
     "residual": TrainSettings(size="residual", look=0.0, perceptual="", warp_weight=0.0),
     # Wang et al., section A.3: 100 epochs of 280,000 clips on eight GPUs; the batch is not published
     "face-vid2vid-paper": replace(

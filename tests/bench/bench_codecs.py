@@ -21,6 +21,7 @@ from data.cli import run
 from data.files import write_atomic
 from data.sequences import resolve
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.stripped import HevcStripped
@@ -68,6 +69,8 @@ def main() -> None:
         Hdac(qp=45, network=args.network, send_keypoints=True),
         Dac(qp=36, network=args.network, refresh="never"),
         Dac(qp=36, network=args.network, refresh="rd"),
+        FaceVid2Vid(qp=36),
+        FaceVid2Vid(qp=36, residual="rd"),
     ]
     rows = []
     for threads in args.threads:

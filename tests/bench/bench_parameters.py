@@ -1,6 +1,6 @@
 """Bytes per frame of face-vid2vid's motion, by the paper's coder and by ours, on the same parameters.
 
-    python -m tests.bench.bench_parameters CLIPS [--network NAME] [--frames N] [--out FILE]
+    python -m tests.bench.bench_parameters CLIPS [--network NAME] [--frames N] [--adaptive-frames N] [--qp QP] [--out FILE]
 
 Parameters are those that the shipped network finds in every frame. Every coder's bytes are decoded again by a fresh decoder;
 the first frame is the reference and not counted. Rows:
@@ -8,6 +8,7 @@ the first frame is the reference and not counted. Rows:
 raw            all parameters as fp16: 6 K + 12 bytes
 paper          the paper's coder with the tables in the weights, all K deformations
 ours           `hdac.parameters.ParameterEncoder` at each quantiser step, all K deformations
+.., adaptive   of the streams of whole clips, which send as many deformations as pay; with their mean number
 
 Beside them the published numbers (Wang et al., CVPR 2021, Table 5; other clips, 512x512, another network).
 """
@@ -15,25 +16,31 @@ Beside them the published numbers (Wang et al., CVPR 2021, Table 5; other clips,
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from data.cli import run
+from data.clip import Clip
 from data.files import write_atomic
+from data.io import read_clip
+from hdac.codecs.face_vid2vid import FaceVid2Vid, deformations_sent
+from hdac.container import Reader
 from hdac.keypoints import STEPS
 from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import by_name
-from hdac.parameters import Motion, PaperDecoder, PaperEncoder, ParameterDecoder, ParameterEncoder, ParameterSettings
+from hdac.parameters import CODERS, Motion, PaperDecoder, PaperEncoder, ParameterDecoder, ParameterEncoder, ParameterSettings
 from hdac.training.cache import find_clips
 from hdac.training.tables import motions
 
 PUBLISHED = {
     "20 keypoints": {"raw": 132, "mean": 84.44, "min": 78, "max": 104, "median": 84},
-    "adaptive": {"raw": 81.16, "mean": 53.03, "min": 25, "max": 102, "median": 45},
+    "adaptive": {"mean k": 11.52, "raw": 81.16, "mean": 53.03, "min": 25, "max": 102, "median": 45},
 }
 
 Sequence = NDArray[np.float32]
@@ -64,6 +71,13 @@ def our_bytes(sequence: Sequence, step: int) -> list[int]:
     return sizes
 
 
+def adaptive(clip: Clip, codec: FaceVid2Vid) -> tuple[list[int], list[int]]:
+    """Bytes of motion of every frame but the first, and how many deformations each of them brings."""
+    stream = codec.encode(clip)
+    spent = codec.ledger(stream).layers["keypoints"][1:].tolist()
+    return spent, deformations_sent(Reader(io.BytesIO(stream)))
+
+
 def summary(sizes: list[int]) -> dict[str, float]:
     """mean, min, max, median."""
     return {"mean": round(float(np.mean(sizes)), 2), "min": min(sizes), "max": max(sizes), "median": float(np.median(sizes))}
@@ -74,6 +88,8 @@ def main() -> None:
     parser.add_argument("clips", type=Path, help="a clip, or a folder of clips")
     parser.add_argument("--network", default="face-vid2vid")
     parser.add_argument("--frames", type=int, default=125)
+    parser.add_argument("--adaptive-frames", type=int, default=50, help="of the adaptive rows, which take longer; 0: none")
+    parser.add_argument("--qp", type=int, default=32, help="of the references of the adaptive rows")
     parser.add_argument("--out", type=Path, help="write the result to this JSON file, too")
     args = parser.parse_args()
     network = by_name(args.network, Vid2VidNet)
@@ -83,11 +99,19 @@ def main() -> None:
     coders["paper"] = summary([size for one in sequences for size in paper_bytes(one, network.net)])
     for step in STEPS:
         coders[f"ours, step {step}"] = summary([size for one in sequences for size in our_bytes(one, step)])
+    for coder in CODERS if args.adaptive_frames else ():
+        codec = FaceVid2Vid(qp=args.qp, network=args.network, motion_coder=coder)
+        clips = (read_clip(path, frames=args.adaptive_frames) for path in find_clips(args.clips))
+        spent = [adaptive(clip, codec) for clip in tqdm(clips, desc=coder, unit="clip")]
+        row = summary([size for sizes, _ in spent for size in sizes])
+        row["mean k"] = round(float(np.mean([k for _, counts in spent for k in counts])), 2)
+        coders[f"{'paper' if coder == 'paper' else f'ours, step {codec.step}'}, adaptive"] = row
     for name, found in coders.items():
-        print(f"{name:16}", "  ".join(f"{what} {value}" for what, value in found.items()))
+        print(f"{name:24}", "  ".join(f"{what} {value}" for what, value in found.items()))
     if args.out:
         result = {
-            "command": f"python -m tests.bench.bench_parameters <folder> --network {args.network} --frames {args.frames}",
+            "command": f"python -m tests.bench.bench_parameters <folder> --network {args.network} --frames {args.frames} "
+            f"--adaptive-frames {args.adaptive_frames} --qp {args.qp}",
             "clips": len(sequences),
             "frames": sum(map(len, sequences)),
             "weights": network.weights_id.hex(),

@@ -53,6 +53,8 @@ TINY_FACE = replace(
     motion=(4, 8, 2, 1),
     motion_first=4,
 )
+TINY_POINTS = replace(TINY_FACE, name="tiny-points", located=(4, 8, 2))
+"""Its translation and deformations come from heat maps, as those of `face-vid2vid`."""
 TINY_RESIDUAL = ResidualSettings("tiny-residual", channels=4, filters=8)
 
 

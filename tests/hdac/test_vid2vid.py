@@ -6,16 +6,17 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.errors import InputError
 from hdac.nets.folding import folded
 from hdac.nets.hybrid import Window, condition
+from hdac.nets.keypoints import anchors
 from hdac.nets.models import build, settings_from, sizes
 from hdac.nets.vid2vid import LITE, PAPER, Parameters, Vid2VidNet, Vid2VidSettings, keypoints, rotation
 from hdac.nets.volume import Conv3d, Hourglass3d, coordinate_grid3d, warp3d
 from hdac.training.losses import LEAST_DISTANCE, keypoint_prior, pose_error
-from tests.hdac.nets import tiny_face_net
+from tests.hdac.nets import TINY_POINTS, tiny_face_net
 
 KNOWN = condition(None, torch.tensor([36.0]), torch.tensor([1.0]))
 
@@ -194,3 +195,17 @@ def test_poses_that_nobody_knows_do_not_count() -> None:
     assert float(error.detach()) == pytest.approx(0.6 / 2)
     error.backward()
     assert found.grad is not None and found.grad[1].abs().sum() == 0 and found.grad.isfinite().all()
+
+
+def test_keypoints_are_where_heat_maps_locate_them() -> None:
+    torch.manual_seed(1)
+    net = Vid2VidNet(TINY_POINTS).eval()
+    assert net.estimator.points is not None and net.estimator.template is not None
+    nn.init.normal_(net.estimator.points.heat.weight, std=0.3)
+    picture = torch.rand(2, 6, 128, 128)
+    with torch.no_grad():
+        found, points = net.estimate(picture), net.estimator.locate(net.small(picture))
+        placed = keypoints(net.estimator.template.expand(2, -1, -1), found)
+    assert torch.allclose(placed[..., :2], points, atol=1e-6) and points.std() > 0.1
+    apart = (anchors(20)[:, None] - anchors(20)).norm(dim=-1) + torch.eye(20)
+    assert apart.min() > 0.2 and anchors(20).mean(0).abs().max() < 1e-6

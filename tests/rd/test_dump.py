@@ -292,7 +292,8 @@ def test_a_codec_that_shows_faces_from_elsewhere_gets_a_picture_of_that(out: Pat
     def turned(codec: X265, stream: bytes, view: View, wanted: list[int]) -> Clip:
         clip = codec.decode(stream)
         level = 100 + view.angles[0] + 2 * view.angles[1]  # stands for a network
-        return replace(clip, y=np.full_like(clip.y[wanted], level), u=clip.u[wanted] // 255 + 128, v=clip.v[wanted] // 255 + 128)
+        grey = np.full_like(clip.u[wanted], 128)
+        return replace(clip, y=np.full_like(clip.y[wanted], level), u=grey, v=grey)
 
     monkeypatch.setattr(X265, "decode_view", turned, raising=False)
     (entry,) = dump.write_dumps(out, out / "cache", ["short"], ["one-intra"], ["ladder"], video=False, plugins=[PLUGIN])
