@@ -22,7 +22,7 @@ from baselines.codec import REGIMES, Tunable, VideoCodec, intra_period
 from baselines.stream import LAYERED_STANDARDS, StreamHeader
 from data.cli import run
 from data.clip import Clip
-from data.errors import BitstreamError, InputError
+from data.errors import BitstreamError, InputError, WeightsMismatch
 from data.files import write_atomic
 from data.io import read_clip, write_clip
 from data.planar import y4m_frame, y4m_header
@@ -232,8 +232,11 @@ def _info(args: argparse.Namespace) -> None:
     if header.standard in LAYERED_STANDARDS:
         said = _settings(Reader(io.BytesIO(stream)).header)
         if header.standard == "face-vid2vid":
-            counts = deformations_sent(Reader(io.BytesIO(stream)))
-            said["deformations"] = f"{sum(counts) / max(1, len(counts)):.2f} a frame on average"
+            try:
+                counts = deformations_sent(Reader(io.BytesIO(stream)))
+                said["deformations"] = f"{sum(counts) / max(1, len(counts)):.2f} a frame on average"
+            except WeightsMismatch as error:
+                said["deformations"] = f"not known: {error}"
         for name, value in said.items():
             print(f"  {name:15} {value}")
 

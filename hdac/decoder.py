@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from data.clip import Clip
-from data.errors import BitstreamError
+from data.errors import BitstreamError, InputError
 from hdac.codecs import dac, face_vid2vid, hdac, stripped
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.view import View
@@ -33,11 +33,14 @@ def decode(bitstream: bytes) -> Clip:
 
 def decode_view(bitstream: bytes, view: View, wanted: Collection[int] | None = None) -> Clip:
     """Frames of a stream of face-vid2vid, all or those whose numbers are wanted, seen from elsewhere. Raises BitstreamError for
-    another or a damaged one."""
+    another or a damaged one, InputError where none of the wanted ones is there."""
     reader = Reader(io.BytesIO(bitstream))
     system = reader.header.stream.standard
     if system != "face-vid2vid":
         raise BitstreamError(f"a stream of {system} can be seen from where it was taken only, face-vid2vid from elsewhere")
+    n_frames = reader.header.stream.n_frames
+    if wanted is not None and not any(0 <= number < n_frames for number in wanted):
+        raise InputError(f"none of the frames {list(wanted)} is in a stream of {n_frames}")
     return _clip(reader, list(face_vid2vid.decode(reader, ahead=True, view=view, wanted=wanted)))
 
 

@@ -44,7 +44,10 @@ def _face_vid2vid(regime: Regime, points: int) -> list[VideoCodec]:
 
 
 def _with_residual(regime: Regime, points: int) -> list[VideoCodec]:
-    return [FaceVid2Vid(qp=qp, intra_period=intra_period(regime), residual="rd") for qp in quantisers(44, 20, points)]
+    # where there may be more than one reference picture, it is weighed against residuals, too
+    refresh = "never" if regime == "one-intra" else "rd"
+    period = intra_period(regime)
+    return [FaceVid2Vid(qp=qp, intra_period=period, refresh=refresh, residual="rd") for qp in quantisers(44, 20, points)]
 
 
 def _dac_residual(regime: Regime, points: int) -> list[VideoCodec]:

@@ -19,8 +19,8 @@ def hit(codec: LayeredCodec, clip: Clip, kbps: float) -> tuple[LayeredCodec, byt
     """The codec with the settings whose stream of the clip is within TOLERANCE of `kbps`, and that stream.
 
     QP is found by bisection; what its steps leave, the intra offset of a codec with a base layer makes up for where it is left
-    open. H-DAC is searched by its base layer's size, which all but a few bytes are. Raises InputError, naming the nearest rate,
-    where there is no such setting.
+    open. H-DAC without residuals is searched by its base layer's size, which all but a few bytes are. Raises InputError, naming
+    the nearest rate, where there is no such setting.
     """
     if kbps <= 0:
         raise InputError(f"a rate of {kbps} kbit/s cannot be hit")
@@ -69,6 +69,8 @@ def _around(codec: LayeredCodec, kbps: float, rate: Callable[[LayeredCodec], flo
 
 def _proxy(codec: LayeredCodec) -> LayeredCodec:
     """What has the same rate and is quick to encode."""
-    if not isinstance(codec, Hdac) or codec.reference_qp is not None or codec.send_keypoints or codec.base_codec != "hevc":
+    if not isinstance(codec, Hdac) or codec.reference_qp is not None or codec.base_codec != "hevc":
+        return codec
+    if codec.send_keypoints or codec.residual:
         return codec
     return HevcStripped(**{field.name: getattr(codec, field.name) for field in fields(HevcStripped)})

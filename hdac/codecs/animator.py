@@ -195,7 +195,7 @@ class Animator:
             target = self.net.detect(packed)
         flow = None
         if packed is not None and self.net.settings.motion.flow:
-            flow = torch.from_numpy(optical_flow(_luma(packed), _luma(reference.seen.picture)))[None]
+            flow = torch.from_numpy(optical_flow(luma_of(packed), luma_of(reference.seen.picture)))[None]
         if packed is None:
             out = self._animation(reference.seen, target, None, self._without_base)
         else:
@@ -235,7 +235,7 @@ def _levels(packed: Tensor, height: int, width: int) -> face_box.Levels:
     return y.numpy(), u.numpy(), v.numpy()
 
 
-def _luma(packed: Tensor) -> Plane:
+def luma_of(packed: Tensor) -> Plane:
     """The luma samples of a packed picture (1, 6, H/2, W/2)."""
     samples: Plane = (F.pixel_shuffle(packed[0, :4], 2)[0] * 255).round().to(torch.uint8).numpy()
     return samples

@@ -28,7 +28,7 @@ from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
-from hdac.codecs.in_flight import at_once, in_flight, same
+from hdac.codecs.in_flight import alone, at_once, in_flight, same
 from hdac.codecs.layered import (
     check_size,
     checked_units,
@@ -134,6 +134,7 @@ class Dac(AnimationCodec):
                 if enhancer:
                     error = squared_error(source, candidates[best])
                     lacks = residual_rule.lacks(error)
+                    wants_new |= lacks and not enhancer.may_go_on
                     if enhancer.may_go_on and (wants_new or lacks):
                         extra, enhanced, left = enhancer.find(source, candidates[best], residual_rule.multiplier)
                         options = [(0, np.inf if wants_new else error), (8 * len(extra or b""), left if extra else np.inf)]
@@ -172,7 +173,7 @@ class Dac(AnimationCodec):
 def _pictures(animator: Animator, references: list[Reference], keypoints: Points, size: tuple[int, int]) -> list[Planes]:
     """What each of these references gives, animated."""
     tasks = [animator.task(None, keypoints, size, reference=one) for one in references]
-    return list(in_flight(tasks, min(at_once(), max(1, len(tasks)))))
+    return list(in_flight(tasks, at_once()))
 
 
 def _present(animator: Animator) -> Reference:
@@ -256,7 +257,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             yield task
             continue
         assert enhancer is not None  # `checked_units` knows
-        enhanced = enhancer.enhance(task(), unit.residual)
+        enhanced = enhancer.enhance(alone(task), unit.residual)
         animator.refer_to(enhanced)
         animator.rest_at(keypoints)
         buffer.add(_present(animator))

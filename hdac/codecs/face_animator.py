@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from data.crop import Box
-from hdac.codecs.animator import Size, Stage
+from hdac.codecs.animator import Size, Stage, luma_of
 from hdac.codecs.base_layer import Planes
+from hdac.codecs.in_flight import same
 from hdac.codecs.view import View
 from hdac.nets import vid2vid
+from hdac.nets.flow import optical_flow
 from hdac.nets.folding import folded
 from hdac.nets.hybrid import condition
 from hdac.nets.vid2vid import Parameters, Vid2VidNet
@@ -90,8 +92,12 @@ class FaceAnimator:
 
     @torch.inference_mode()
     def motion(self, planes: Planes) -> Motion:
-        """Head pose and deformations of a picture."""
-        found = self.net.estimate(self.stage.packed(self.stage.seen(planes)))
+        """Head pose and deformations of a picture: how the present reference has moved, where there is one."""
+        packed = self.stage.packed(self.stage.seen(planes))
+        found = self.net.estimate(packed)
+        if self.net.settings.tracked and self.reference is not None:
+            seen = self.reference.seen
+            found = vid2vid.tracked(seen, found, torch.from_numpy(optical_flow(luma_of(packed), luma_of(seen.picture)))[None])
         return Motion(*(values[0].numpy() for values in found))
 
     @property
@@ -113,17 +119,18 @@ class FaceAnimator:
             return functools.partial(self._shown, self.reference, motion, size)
         return functools.partial(self._faded, self.fade, self.reference, motion, size)
 
-    def switched(self, planes: Planes, before: Planes | None = None) -> Planes:
-        """What is shown of a frame that has just become the reference.
+    def switched(self, planes: Planes, size: Size, before: Planes | None = None) -> Callable[[], Planes]:
+        """What shows a frame that has just become the reference.
 
         before: what would be shown of it without; None: what the old reference shows, moved by the motion of the new one.
         """
-        if self.fade is None:
-            return planes
-        if before is None:
-            height, width = planes[0].shape
-            before = self._shown(self.fade.before, self.at_rest, (height, width))
-        return self.fade.mixed(before, planes)
+        fade = self.fade
+        if fade is None:
+            return functools.partial(same, planes)
+        if before is not None:
+            return functools.partial(fade.mixed, before, planes)
+        at_rest = self.at_rest
+        return lambda: fade.mixed(self._shown(fade.before, at_rest, size), planes)
 
     def _faded(self, fade: Fade, reference: FaceReference, motion: Motion, size: Size) -> Planes:
         return fade.mixed(self._shown(fade.before, motion, size), self._shown(reference, motion, size))

@@ -9,9 +9,11 @@ Canonical keypoints, and the motion of a reference picture, the decoder finds by
 residual has made is that of its frame, as it was sent, with all its deformations. Motion is predicted from what was sent
 before, never from what a network has found alone, so it decodes to the same numbers everywhere.
 
-How many of the deformations are sent, frame by frame, the encoder decides by squared error against true bits, or it is fixed.
+How many of the deformations are sent, frame by frame, the encoder decides by squared error of that frame against true bits, or
+it is fixed.
 When a residual or a new reference picture is sent says `hdac.codecs.refresh`. So that nobody sees a jump, a switch from one
-reference to the next takes some frames, in which both are animated and mixed (`Fade`); a scene cut is none. Its length, one of
+reference to the next takes some frames, in which both are animated and mixed (`Fade`); a scene cut is none, and a switch within
+a switch begins from the newer of its two references. Its length, one of
 FADES, is the unit's "strength" in the container. Seen from elsewhere, by the decoder's own choice
 (`View`), a clip is animated from first to last: references, too.
 """
@@ -20,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
-from hdac.codecs.in_flight import at_once, in_flight, same
+from hdac.codecs.in_flight import alone, at_once, in_flight
 from hdac.codecs.layered import check_size, checked_units, lagrange_multiplier, squared_error
 from hdac.codecs.refresh import CUT_DB, ResidualRule, psnr_y, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
@@ -172,7 +173,9 @@ class FaceVid2Vid(AnimationCodec):
                 sent = sender.send(source)
                 error = squared_error(source, sent.shown)
                 wants_new = pictures.wants_new(source, squared_error_y(source, sent.shown))
-                lacks = residual_rule.lacks(error)
+                # a switch gains by itself what its first frames lack
+                lacks = animator.fade is None and residual_rule.lacks(error)
+                wants_new |= lacks and enhancer is not None and not enhancer.may_go_on
                 enhanced = None
                 if enhancer and enhancer.may_go_on and (due if self.residual == "period" else wants_new or lacks):
                     sent_whole = sender.with_all(source, sent)
@@ -210,7 +213,7 @@ class FaceVid2Vid(AnimationCodec):
             picture, decoded = coded or self.new_picture(clip, t)
             fade = self.fade
             if t > 0 and fade:
-                fade = self.fade_between(source, animator.task(animator.motion(decoded), size)(), decoded)
+                fade = self.fade_between(source, alone(animator.task(animator.motion(decoded), size)), decoded)
             animator.refer_to(decoded, fade=fade)
             if enhancer:
                 enhancer.chain = 0
@@ -262,9 +265,10 @@ class _Sender:
         return parities(symbols)
 
     def send(self, source: Planes) -> _Sent:
-        """The motion of a frame, with as many deformations as pay; no bytes depend on it before it is accepted.
+        """The motion of a frame, with as many deformations as pay. What is sent of it is coded when it is accepted.
 
-        Tried are as many as the last frame had, and the number above or below it in turns: two pictures a frame.
+        Tried are as many as the last frame had, and the number above or below it in turns: two pictures a frame, and twice as
+        many while a switch lasts.
         """
         self.upwards = not self.upwards
         other = self.used + (1 if self.upwards else -1)
@@ -296,7 +300,7 @@ class _Sender:
                 layer = coder.encode_first(symbols, count)
             options.append((coder, motion, layer, count))
         tasks = [self.animator.task(motion, self.size) for _, motion, _, _ in options]
-        pictures = in_flight(tasks, min(at_once(), len(tasks)))
+        pictures = in_flight(tasks, at_once())
         sent = [_Sent(*one[:3], shown, one[3]) for one, shown in zip(options, pictures, strict=True)]
         return min(sent, key=lambda one: squared_error(source, one.shown) + self.factor * 8 * len(one.layer))
 
@@ -377,8 +381,7 @@ def _tasks(reader: Reader, view: View | None, counts: list[int] | None = None) -
                 animator.rest_at(settings.dequantise(symbols))
             if enhancer:
                 enhancer.chain = 0
-            own = partial(same, animator.switched(decoded))
-            yield own if elsewhere is None else animated(animator.at_rest)
+            yield animator.switched(decoded, size) if elsewhere is None else animated(animator.at_rest)
             continue
         if unit.keypoints is None or animator.reference is None:
             raise BitstreamError("a frame without motion, or in front of the first reference")
@@ -390,10 +393,9 @@ def _tasks(reader: Reader, view: View | None, counts: list[int] | None = None) -
             counts.append((paper or adaptive).count)
         if unit.residual is not None:
             assert enhancer is not None  # `checked_units` knows
-            before = animator.task(motion, size)()
+            before = alone(animator.task(motion, size))
             enhanced = enhancer.enhance(before, unit.residual)
             animator.refer_to(enhanced, motion, FADES[unit.strength])
-            own = partial(same, animator.switched(enhanced, before))
-            yield own if elsewhere is None else animated(motion)
+            yield animator.switched(enhanced, size, before) if elsewhere is None else animated(motion)
             continue
         yield animated(motion)

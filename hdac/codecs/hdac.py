@@ -41,7 +41,7 @@ from hdac import weights
 from hdac.codecs import base_layer, face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import BasePicture, Planes
-from hdac.codecs.in_flight import at_once, in_flight, same
+from hdac.codecs.in_flight import alone, at_once, in_flight, same
 from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier, squared_error
 from hdac.codecs.refresh import ResidualRule
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
@@ -238,7 +238,7 @@ class Hdac(BaseLayerCodec):
             if sent is None and self.always_fused and self.base_every == 1:
                 strength = FULL
             elif sent is None:
-                corrected = animator.unrounded(decoded, keypoints, size)() if motion else next(corrections)
+                corrected = alone(animator.unrounded(decoded, keypoints, size)) if motion else next(corrections)
                 strengths = (FULL,) if self.always_fused or self.best_look else STRENGTHS
                 by_strength = {0: decoded} | {n: corrected.at(n) for n in strengths}
                 if self.always_fused:
@@ -415,7 +415,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
             if picture.intra or enhancer is None:  # the second `checked_units` knows
                 raise BitstreamError("an intra picture with a residual beside it")
             if picture.unit.strength:
-                unfused = animator.task(picture.planes, keypoints, size, strength=picture.unit.strength)()
+                unfused = alone(animator.task(picture.planes, keypoints, size, strength=picture.unit.strength))
             enhanced = enhancer.enhance(unfused, picture.unit.residual)
             animator.refer_to(enhanced)
             if keypoints is not None:

@@ -23,6 +23,13 @@ def at_once() -> int:
     return min(MOST, torch.get_num_threads())
 
 
+def alone(task: Callable[[], T]) -> T:
+    """The result of one task, rounded as if others were in flight with it: what comes back into later frames must not depend on
+    who waits for it."""
+    (result,) = in_flight([task], at_once())
+    return result
+
+
 def same(result: T) -> T:
     """What is there already, as a task: `partial(same, result)`."""
     return result

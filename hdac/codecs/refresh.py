@@ -23,7 +23,8 @@ from hdac.codecs.layered import lagrange_multiplier
 RULES = ("rd", "psnr", "never")
 
 CUT_DB = 10.0
-"""Chosen: a frame whose PSNR-Y is that far below the threshold is no animation of the reference, but another scene."""
+"""Chosen: a frame whose PSNR-Y is that far below the threshold, or below that of a new reference, is no animation of the old
+one, but another scene."""
 
 WORSE = 1.1
 """Chosen: references of before are tried where the error is so much larger than when they were tried last, or since."""

@@ -17,7 +17,8 @@ from hdac.nets.layers import Hourglass, coordinate_grid
 
 TEMPERATURE = 0.1  # FOMM, vox-256
 HEAT_SIDE = 64 - 6  # of heat maps: without padding
-ANCHOR_REACH = (0.5, 0.65)  # chosen: of anchors, from the centre, in x and y; people in a crop are upright
+ANCHOR_REACH = (0.7, 0.8)  # chosen: of anchors, from the centre, in x and y, so that they see shoulders and hair, too
+ANCHOR_FOCUS = (0.0, 0.2)  # chosen: what is nearest to it is most important: eyes and mouth of a face in the middle
 
 
 class Keypoints(NamedTuple):
@@ -61,6 +62,9 @@ class KeypointDetector(nn.Module):
             grid = coordinate_grid(HEAT_SIDE, HEAT_SIDE, torch.zeros(1)).view(-1, 2)
             squared = (grid - anchors(settings.n_keypoints)[:, None]).square().sum(-1)
             near = -squared / (2 * settings.anchored**2)
+            nn.init.zeros_(self.heat.weight)  # at the anchors, to begin with
+            assert self.heat.bias is not None
+            nn.init.zeros_(self.heat.bias)
         self.register_buffer("near", near, persistent=False)
         self.jacobian = nn.Conv2d(self.hourglass.n_out, 4 * settings.n_keypoints, 7) if settings.jacobians else None
         if self.jacobian is not None:  # the identity, to begin with
@@ -85,8 +89,10 @@ class KeypointDetector(nn.Module):
 
 
 def anchors(count: int) -> Tensor:
-    """Places of keypoints on a regular grid around the centre: (count, 2), (x, y) in [-1, 1]."""
+    """Places of keypoints on a regular grid over most of the picture, the most important ones first: (count, 2), (x, y) in
+    [-1, 1]."""
     columns = max(1, round((0.8 * count) ** 0.5))
     rows = -(-count // columns)
     y, x = (torch.linspace(-reach, reach, n) for reach, n in ((ANCHOR_REACH[1], rows), (ANCHOR_REACH[0], columns)))
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)[:count]
+    places = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)
+    return places[(places - torch.tensor(ANCHOR_FOCUS)).square().sum(-1).argsort(stable=True)][:count]

@@ -13,8 +13,9 @@ behind the first few may be missing (keypoint dropout at training). Jacobians of
 Sizes: `PAPER` has the widths of the paper's Fig. 12 and works on RGB; `LITE` has the same parts with volumes of 8 channels, 8
 slices and 32x32 samples, works on packed 4:2:0 pictures, and (ours) warps the reference picture itself, too: M says which
 slice of the volume is seen at each place, and the flow there, without its depth, is a motion of the picture. G corrects what
-has been moved, as in `hdac.nets.hybrid`. And (ours) its translation and deformations are found where they are in the picture,
-by heat maps as FOMM's: means over a whole picture learn positions slowly.
+has been moved, as in `hdac.nets.hybrid`. And (ours) its keypoints spread over the whole reference picture, each near an anchor
+of its own, found by heat maps as FOMM's; and where they have gone to in a target picture, the encoder knows from optical flow
+(`tracked`), better than a small network can say from that picture alone.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
 from hdac.nets.volume import Conv3d, Hourglass3d, ResBlock3d, SameBlock3d, UpBlock3d, coordinate_grid3d, warp3d
 from hdac.parameters import MAX_KEYPOINTS, table_shape
 
-ANCHORED = 0.35  # chosen: wide enough for a head that leans to the side
+MASK_REACH, MASK_BACKGROUND = 0.2, -4.0  # chosen on training clips: with these alone flow is interpolated best
+OWN_SHARE = 0.2  # chosen: a person's own canonical keypoints are the template and so much of what L finds
+ANCHORED = 0.15  # chosen: about half the distance from anchor to anchor, so that they stay apart
+TRACKING_STEPS = 6  # chosen: what is followed moves by less than a sample in the last one
 N_BINS, BIN_DEGREES = 66, 3.0  # section A.1: the full range of an angle, in bins; Hopenet's (Ruiz et al.) are 3 degrees wide
 
 
@@ -112,8 +116,10 @@ class Vid2VidSettings:
     estimator: tuple[tuple[int, int], ...] = ((256, 3), (512, 4), (1024, 6), (2048, 3))
     """Channels and number of bottleneck blocks from 64x64 on, each stage but the first at half the size: ResNet-50."""
     located: tuple[int, int, int] | None = None
-    """Delta and t by heat maps over 64x64 pictures (ours): width, largest width, down blocks of their U-Net. None: linear in
-    H's features, as published."""
+    """Keypoints by heat maps over 64x64 pictures, around anchors (ours): width, largest width, down blocks of their U-Net.
+    None: t and Delta linear in H's features, as published."""
+    tracked: bool = False
+    """Whether keypoints of a target picture are where optical flow says (ours), or where Delta does."""
     motion: tuple[int, int, int, int] = (32, 1024, 5, 4)
     """M: width, largest width and down blocks of its U-Net, channels of the volume that its K + 1 flows warp."""
     motion_kernel: int = 7
@@ -185,6 +191,7 @@ LITE = Vid2VidSettings(
     estimator_first=32,
     estimator=((64, 2), (128, 3), (256, 4), (512, 2)),
     located=(16, 256, 4),
+    tracked=True,
     motion=(12, 96, 3, 2),
     motion_kernel=3,
     motion_first=12,
@@ -214,6 +221,27 @@ def keypoints(canonical: Tensor, parameters: Parameters, turned: Tensor | None =
     r = rotation(parameters.angles) if turned is None else turned
     moved = (r[:, None] * canonical[:, :, None]).sum(-1)  # no matrix product: autocast would round it to bfloat16
     return moved + parameters.translation[:, None] + parameters.deformation
+
+
+def tracked(reference: Reference, found: Parameters, flow: Tensor) -> Parameters:
+    """The parameters found in a target picture, with such translation and deformations that its keypoints are where optical
+    flow says that those of the reference have gone to.
+
+    flow: (B, h, w, 2) from the target to the reference, offsets in units of sampling grids.
+    What has moved as one is translation; depth stays as it was found.
+    """
+    start = keypoints(reference.canonical, reference.parameters)[..., :2]
+    seen = flow.permute(0, 3, 1, 2)
+    at = start
+    for _ in range(TRACKING_STEPS):  # where the flow leads back to the start
+        off = F.grid_sample(seen, at.detach()[:, None], padding_mode="border", align_corners=True)[:, :, 0]
+        at = start - off.transpose(1, 2)
+    moved = at - keypoints(reference.canonical, found)[..., :2]
+    together = moved.mean(1)
+    return found._replace(
+        translation=found.translation + F.pad(together, (0, 1)),
+        deformation=found.deformation + F.pad(moved - together[:, None], (0, 1)),
+    )
 
 
 class AppearanceExtractor(nn.Module):
@@ -355,6 +383,13 @@ class MotionField(nn.Module):
         self.first = SameBlock3d(n_seen, s.motion_first, 1) if s.motion_first else None
         self.hourglass = Hourglass3d(s.motion_first or n_seen, width, max_width, depth)
         self.masks = Conv3d(self.hourglass.n_out, s.n_keypoints + 1, s.motion_kernel)
+        self.reach = self.background = None
+        if s.tracked:  # (ours) masks begin as bells around the keypoints of the target, in the picture's plane
+            nn.init.zeros_(self.masks.weight)
+            assert self.masks.bias is not None
+            nn.init.zeros_(self.masks.bias)
+            self.reach = nn.Parameter(torch.tensor(MASK_REACH).log())
+            self.background = nn.Parameter(torch.tensor(MASK_BACKGROUND))
         n_flat = self.hourglass.n_out * s.volume_depth
         # of the projection to the picture (ours): which slice is seen, and the occlusion at twice the size
         self.flatten = nn.Sequential(SameBlock(n_flat, 48, 1), UpBlock(48, 32)) if s.skips else None
@@ -384,16 +419,21 @@ class MotionField(nn.Module):
         heat = F.pad(heat, (0, 0, 0, 0, 0, 0, 1, 0)).to(warped.dtype)  # the background has none
         seen = torch.cat((heat[:, :, None], warped), dim=2).flatten(1, 2)
         features = self.hourglass(seen if self.first is None else self.first(seen))
-        masks = torch.softmax(self.masks(features).float(), dim=1)
+        scores = self.masks(features).float()
+        if self.reach is not None and self.background is not None:
+            squared = (grid[..., :2] - kp_target[:, :, None, None, None, :2]).square().sum(-1)
+            near = -squared / (2 * (2 * self.reach).exp())
+            scores = scores + torch.cat((self.background.expand(b, 1, d, h, w), near), dim=1)
+        masks = torch.softmax(scores, dim=1)
         flow = (masks[..., None] * flows).sum(1)
         flat = features.flatten(1, 2)
         if self.flatten is None or self.seen is None:
             middle = flow[:, d // 2 - 1 : d // 2 + 1, ..., :2].mean(1)
             return flow, Motion(middle, torch.sigmoid(self.occlusion(flat)))
         flat = self.flatten(flat)
-        scores, bent = self.seen(flat).float().split([d, 2], dim=1)
+        slices, bent = self.seen(flat).float().split([d, 2], dim=1)
         large = resize_field(flow[..., :2].movedim(1, 3).flatten(3), flat.shape[-2:]).unflatten(3, (d, 2))
-        deformation = (torch.softmax(scores, dim=1).permute(0, 2, 3, 1)[..., None] * large).sum(3)
+        deformation = (torch.softmax(slices, dim=1).permute(0, 2, 3, 1)[..., None] * large).sum(3)
         deformation = deformation + REFINEMENT * torch.tanh(bent).permute(0, 2, 3, 1)
         return flow, Motion(deformation, torch.sigmoid(self.occlusion(flat)))
 
@@ -444,7 +484,8 @@ class Vid2VidNet(nn.Module):
     def canonical(self, picture: Tensor) -> Tensor:
         """L: canonical keypoints of packed pictures, (B, K, 3)."""
         found: Tensor = self.detector(self.small(picture))
-        return found
+        template = self.estimator.template
+        return found if template is None else template + OWN_SHARE * found
 
     def small(self, picture: Tensor) -> Tensor:
         """What L and the heat maps see."""
@@ -477,7 +518,10 @@ class Vid2VidNet(nn.Module):
         """
         r_target = rotation(target.angles) if turned is None else turned
         r_reference = rotation(reference.parameters.angles)
-        turn = (r_reference[:, :, None] * r_target[:, None]).sum(-1)  # R_s R_d^T
+        # R_s R_d^T; where keypoints are tracked, the shifts of many of them say better than two estimated poses how things
+        # turn, and what is left is the turn that a viewer has added
+        r_before = rotation(target.angles) if self.settings.tracked else r_reference
+        turn = (r_before[:, :, None] * r_target[:, None]).sum(-1)
         kp_reference = keypoints(reference.canonical, reference.parameters, r_reference)
         kp_target = keypoints(reference.canonical, target, r_target)
         flow, motion = self.motion(reference.volume, kp_reference, kp_target, turn)

@@ -118,6 +118,8 @@ def parser() -> argparse.ArgumentParser:
         option = "--" + field.name.replace("_", "-")
         if isinstance(default, tuple):
             running.add_argument(option, type=float, nargs=len(default), help=f"default {default}")
+        elif isinstance(default, bool):
+            running.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=f"default {default!r}")
         else:
             running.add_argument(option, type=type(default), help=f"default {default!r}")
     running.set_defaults(command=_run)

@@ -207,19 +207,6 @@ def flow_error(deformation: Tensor, flow: Tensor, source: Tensor, reference: Ten
     return (trust * difference).mean()
 
 
-def tracking_error(of_source: Tensor, of_reference: Tensor, flow: Tensor, source: Tensor, reference: Tensor) -> Tensor:
-    """Mean absolute difference of the motion of points (B, K, 2) from the optical flow where they are in the source, summed
-    over x and y; flow, source and reference as of `flow_error`."""
-    with torch.autocast(flow.device.type, enabled=False):
-        with torch.no_grad():
-            target = coordinate_grid(flow.shape[1], flow.shape[2], flow) + flow
-            trust = _trust(target, source, reference)
-        seen = torch.cat((flow.permute(0, 3, 1, 2), trust), dim=1)
-        x, y, worth = F.grid_sample(seen, of_source[:, None], align_corners=True)[:, :, 0].unbind(1)
-        difference = (of_source + torch.stack((x, y), dim=-1) - of_reference).abs().sum(-1)
-        return (worth.detach() * difference).mean()
-
-
 def _trust(target: Tensor, source: Tensor, reference: Tensor) -> Tensor:
     """What a flow to `target`, (B, H/2, W/2, 2), is worth: (B, 1, H/2, W/2), 1 where it makes the reference the source."""
     off = (warp(reference[:, :4], target) - source[:, :4]).abs().mean(1, keepdim=True)

@@ -29,7 +29,6 @@ from hdac.training.losses import (
     ms_ssim,
     pose_error,
     psnr_db,
-    tracking_error,
 )
 from hdac.training.settings import LOADERS, TrainSettings
 
@@ -43,8 +42,10 @@ class Objective(nn.Module, ABC):
     """The loss of a batch: one forward pass of everything, so that DDP sees all of it. All choices are drawn picture by
     picture."""
 
-    flow_from: ClassVar[FlowFrom] = ""
-    """Whose optical flow to the reference batches need."""
+    @property
+    def flow_from(self) -> FlowFrom:
+        """Whose optical flow to the reference batches need."""
+        return ""
     corrections: ClassVar[tuple[str, ...]] = ()
     """Names of `pictures` whose gain over the base layer is reported."""
 
@@ -62,6 +63,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """What validation looks at, packed, by name: pictures of a network, and those that they are compared with."""
+
+    def errors(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """What validation reports besides pictures: by name, a value per picture."""
+        return {}
 
     def all_look(self, look: Tensor, conditioned: bool) -> Tensor:
         """Which pictures ask for best look: all or none of a network that is not told, or where no term would know."""
@@ -102,9 +107,12 @@ class Objective(nn.Module, ABC):
 class HybridObjective(Objective):
     """Of DAC and H-DAC: one network for all of their uses."""
 
-    flow_from = "base"
     corrections = ("hdac", "hdac_look")
     net: HybridNet
+
+    @property
+    def flow_from(self) -> FlowFrom:
+        return "base"
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
         s, device, b = self.settings, batch.source.device, len(batch.source)
@@ -160,15 +168,20 @@ class HybridObjective(Objective):
 class Vid2VidObjective(Objective):
     """Of face-vid2vid: Eq. 5 with the weights of section A.2, and our terms of PSNR and flow."""
 
-    flow_from = "source"
     net: Vid2VidNet
+
+    @property
+    def flow_from(self) -> FlowFrom:
+        wanted = self.net.settings.tracked or self.settings.flow_weight
+        return "source" if wanted and not self.settings.only_pose else ""
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
         s, device, b = self.settings, batch.source.device, len(batch.source)
         found = self.net.estimate(batch.source)
         pose = pose_error(found.angles, batch.pose)
-        if s.only_motion:
-            return self.of_motion(batch, generator, pose)
+        if s.only_pose:
+            rgb = to_rgb(batch.source)
+            return s.pose_weight * pose, {"pose": pose}, rgb, rgb, torch.zeros(b, dtype=torch.bool, device=device)
         drawn = torch.rand(2, b, generator=generator)
         look = self.all_look((drawn[0] < s.look).to(device), self.net.settings.conditioned)
         n = self.net.settings.n_keypoints
@@ -177,7 +190,8 @@ class Vid2VidObjective(Objective):
         # of our coder what is not sent stays what it was, at first that of the reference; of the paper's it is zero
         held = (torch.rand(b, generator=generator) < 0.5).to(device)
         reference = self.net.reference(batch.reference)
-        target = quantised_parameters(found, s.keypoint_step).first(kept, reference.parameters, held)
+        sent = vid2vid.tracked(reference, found, batch.flow) if self.net.settings.tracked else found
+        target = quantised_parameters(sent, s.keypoint_step).first(kept, reference.parameters, held)
         known = condition(None, batch.reference_qp, look.float())
         height = batch.source.shape[-2]
         window = self.window(generator, height)
@@ -193,13 +207,10 @@ class Vid2VidObjective(Objective):
         terms["equivariance"] = equivariance(Keypoints(placed[..., :2]), Keypoints(deformed[..., :2]), transform)
         terms["prior"] = keypoint_prior(placed)
         terms["pose"] = pose
-        terms["deformation"] = found.deformation.abs().sum(-1).mean()
+        terms["deformation"] = sent.deformation.abs().sum(-1).mean()
         if self.net.estimator.template is not None:  # what a person's own canonical keypoints differ by deforms them, too
             own = reference.canonical - self.net.estimator.template
             terms["deformation"] = terms["deformation"] + own.abs().sum(-1).mean()
-        if s.tracking_weight:
-            terms["tracking"] = self.tracking(batch)
-            loss = loss + s.tracking_weight * terms["tracking"]
         if s.flow_weight:
             terms["flow"] = flow_error(out.motion.deformation, batch.flow, batch.source, batch.reference)
             loss = loss + s.flow_weight * terms["flow"]
@@ -213,33 +224,24 @@ class Vid2VidObjective(Objective):
             loss = loss + weight * terms[name]
         return loss, terms, rgb, wanted_rgb, look
 
-    def tracking(self, batch: Batch) -> Tensor:
-        """What the points' motion is off the flow."""
-        of_source, of_reference = (self.net.estimator.locate(self.net.small(one)) for one in (batch.source, batch.reference))
-        return tracking_error(of_source, of_reference, batch.flow, batch.source, batch.reference)
-
-    def of_motion(self, batch: Batch, generator: torch.Generator, pose: Tensor) -> Outcome:
-        """The loss of head pose and points alone."""
-        s, b = self.settings, len(batch.source)
-        transform = ThinPlateSpline(b, generator)
-        points, deformed = (
-            Keypoints(self.net.estimator.locate(self.net.small(one)))
-            for one in (batch.source, transform.deform(batch.source))
-        )
-        terms = {"pose": pose, "tracking": self.tracking(batch), "equivariance": equivariance(points, deformed, transform)}
-        weights = {"pose": s.pose_weight, "tracking": s.tracking_weight, "equivariance": s.equivariance_weight}
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        rgb = to_rgb(batch.source)
-        return loss, terms, rgb, rgb, torch.zeros(b, dtype=torch.bool, device=batch.source.device)
+    def errors(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The head pose against the teacher's: mean absolute difference of three angles in degrees, where it is known."""
+        assert isinstance(net, Vid2VidNet)
+        known = ~batch.pose.isnan().any(-1)
+        difference = (net.estimate(batch.source).angles - batch.pose)[known]
+        return {"pose_degrees": torch.rad2deg(difference.abs().mean(-1))}
 
     def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The reference as it is, moved by all deformations, by all for best look, by a quarter of them, and by the pose
         alone."""
         assert isinstance(net, Vid2VidNet)
-        if self.settings.only_motion:
+        if self.settings.only_pose:
             return {}
         reference = net.reference(batch.reference)
-        found = quantised_parameters(net.estimate(batch.source), self.settings.keypoint_step)
+        found = net.estimate(batch.source)
+        if net.settings.tracked:
+            found = vid2vid.tracked(reference, found, batch.flow)
+        found = quantised_parameters(found, self.settings.keypoint_step)
         none, all_ = torch.zeros_like(batch.base_qp), torch.ones_like(batch.base_qp)
         known, look = (condition(None, batch.reference_qp, wish) for wish in (none, all_))
         n = net.settings.n_keypoints
@@ -256,9 +258,11 @@ class Vid2VidObjective(Objective):
 class ResidualObjective(Objective):
     """Of binary residuals: over base layers, and over what networks that are there already make of them."""
 
-    flow_from = "base"
-
     net: ResidualNet
+
+    @property
+    def flow_from(self) -> FlowFrom:
+        return "base"
 
     def __init__(self, net: nn.Module, settings: TrainSettings) -> None:
         super().__init__(net, settings)

@@ -10,6 +10,7 @@ from data.errors import InputError
 from hdac.nets.backbones import PerceptualLpips, PerceptualMsvgg, load_lpips_squeeze, load_msvgg
 from hdac.nets.hybrid import NetSettings
 from hdac.nets.models import Settings, sizes
+from hdac.nets.vid2vid import Vid2VidSettings
 
 LOADERS: dict[str, Callable[[], PerceptualLpips | PerceptualMsvgg]] = {"lpips": load_lpips_squeeze, "msvgg": load_msvgg}
 """Networks of the perceptual term."""
@@ -85,10 +86,8 @@ class TrainSettings:
     """face-vid2vid: of the keypoints' distances and mean depth (Eq. 7), as published."""
     pose_weight: float = 20.0
     """face-vid2vid: of the head pose against the teacher's, in radians summed over three angles; published: 20."""
-    only_motion: bool = False
-    """face-vid2vid (ours): head pose and points alone are trained, a beginning for everything else (`--start-from`)."""
-    tracking_weight: float = 0.0
-    """face-vid2vid (ours): of the points' own motion against the same flow."""
+    only_pose: bool = False
+    """face-vid2vid (ours): the head pose alone is trained, a beginning for everything else (`--start-from`)."""
     flow_weight: float = 0.0
     """face-vid2vid (ours): of the picture's motion against optical flow from source to reference, a teacher at training only,
     in units of sampling grids. Without it the first thousands of steps hardly move anything."""
@@ -116,6 +115,8 @@ class TrainSettings:
                 raise InputError(f"{name} {getattr(self, name)!r} is not one of {known}")
         if self.batch < 1 or self.steps < 1:
             raise InputError(f"batch and steps must be positive, got {self.batch} and {self.steps}")
+        if self.only_pose and not isinstance(self.net, Vid2VidSettings):
+            raise InputError(f"networks of size {self.size} have no head pose to train alone")
         if self.matching_weight and not self.adversarial_weight:
             raise InputError(f"matching_weight {self.matching_weight} without an adversarial_weight: there is no discriminator")
         least = MIN_WINDOW_ADVERSARIAL if self.adversarial_weight else MIN_WINDOW
@@ -166,17 +167,8 @@ RECIPES = {
         perceptual_weight=100.0,
         equivariance_weight=20.0,
         flow_weight=100.0,
-        tracking_weight=20.0,
     ),
-    "face-vid2vid-motion": TrainSettings(
-        size="face-vid2vid",
-        batch=16,
-        only_motion=True,
-        look=0.0,
-        perceptual="",
-        equivariance_weight=50.0,
-        tracking_weight=100.0,
-    ),
+    "face-vid2vid-pose": TrainSettings(size="face-vid2vid", batch=32, only_pose=True, look=0.0, perceptual=""),
     "residual": TrainSettings(size="residual", look=0.0, perceptual="", warp_weight=0.0),
     # Wang et al., section A.3: 100 epochs of 280,000 clips on eight GPUs; the batch is not published
     "face-vid2vid-paper": replace(

@@ -20,9 +20,10 @@ from hdac.parameters import learn_tables
 
 
 def motions(network: Network[Vid2VidNet], path: Path, frames: int | None = None) -> NDArray[np.float32]:
-    """What the network finds in the frames of a clip: (T, 2 + K, 3)."""
+    """What an encoder finds in the frames of a clip whose first one is the reference: (T, 2 + K, 3)."""
     clip = read_clip(path, frames=frames)
     animator = FaceAnimator(network, reference_qp=32, best_look=True, box=face_box.find(clip))
+    animator.refer_to((clip.y[0], clip.u[0], clip.v[0]))
     return np.stack([animator.motion((clip.y[t], clip.u[t], clip.v[t])).table for t in range(clip.n_frames)])
 
 

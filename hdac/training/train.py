@@ -241,6 +241,8 @@ class Run:
             batch = collect(picks, self.objective.flow_from).to(self.device)
             with self.autocast():
                 pictures = self.objective.pictures(self.ema, batch)
+            for name, values in self.objective.errors(self.ema, batch).items():
+                found.setdefault(name, []).extend(values.tolist())
             for name, picture in pictures.items():
                 quality = psnr_y_db(picture, batch.source)
                 found.setdefault(f"{name}_psnr_y", []).extend(quality.tolist())
@@ -257,7 +259,7 @@ class Run:
         if shown:
             strip = (torch.cat(shown, dim=-2).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
             Image.fromarray(strip).save(self.folder / "pictures.png")
-        return {name: float(np.mean(values)) for name, values in found.items()}
+        return {name: float(np.mean(values)) for name, values in found.items() if values}
 
 
 def _one_after_another(clips: list[CachedClip], count: int) -> list[CachedClip]:

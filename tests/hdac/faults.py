@@ -62,7 +62,7 @@ CODECS: dict[str, LayeredCodec] = {
     ),
     "dac": Dac(qp=40, network="tiny", refresh="rd", intra_period=4),
     "face-vid2vid": FaceVid2Vid(
-        qp=36, network="tiny-face", residual="period", intra_period=3, residual_network="tiny-residual"
+        qp=36, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual"
     ),
     "face-vid2vid-paper": FaceVid2Vid(qp=44, network="tiny-face", motion_coder="paper", intra_period=4),
 }

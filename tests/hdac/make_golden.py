@@ -1,8 +1,9 @@
 """Writes the stored streams of `test_golden` anew, with the network that they were made with and what they decode to.
 
-    python -m tests.hdac.make_golden
+    python -m tests.hdac.make_golden [NAME ..]
 
-To be run, and its files committed, by those who change the format on purpose; `hdac.container.VERSION` says so to decoders.
+With names, only those streams, and weights that are missing: what there is stays, as proof that old streams are decoded. To be
+run, and its files committed, by those who change the format on purpose; `hdac.container.VERSION` says so to decoders.
 
     golden/tiny.safetensors    a network of random weights
     golden/NAME.hdac           a stream
@@ -13,8 +14,11 @@ To be run, and its files committed, by those who change the format on purpose; `
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -52,9 +56,18 @@ STREAMS: dict[str, LayeredCodec] = {
     ),
     "dac": Dac(qp=36, network="tiny", refresh="rd", keypoint_step=256),
     "face-vid2vid": FaceVid2Vid(
-        qp=40, network="tiny-face", residual="period", intra_period=3, residual_network="tiny-residual", checksum_interval=2
+        qp=40,
+        network="tiny-face",
+        residual="period",
+        intra_period=3,
+        residual_network="tiny-residual",
+        checksum_interval=2,
+        fade=0,
     ),
-    "face-vid2vid-paper": FaceVid2Vid(qp=40, network="tiny-face", motion_coder="paper", refresh="rd", step=64),
+    "face-vid2vid-paper": FaceVid2Vid(qp=40, network="tiny-face", motion_coder="paper", refresh="rd", step=64, fade=0),
+    "face-vid2vid-fade": FaceVid2Vid(
+        qp=40, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual", fade=2
+    ),
 }
 
 
@@ -68,8 +81,14 @@ def source() -> Clip:
 def main() -> None:
     GOLDEN.mkdir(exist_ok=True)
     os.environ["HDAC_WEIGHTS"] = str(GOLDEN)
-    save_tiny(GOLDEN)
-    for name, codec in STREAMS.items():
+    names = sys.argv[1:] or list(STREAMS)
+    with TemporaryDirectory() as folder:
+        save_tiny(Path(folder))
+        for path in Path(folder).iterdir():
+            if names == list(STREAMS) or not (GOLDEN / path.name).exists():
+                shutil.copy(path, GOLDEN)
+    for name in names:
+        codec = STREAMS[name]
         stream = codec.encode(source())
         if name == "hdac":  # an encoder shows nothing of a network that was not trained
             stream = at_all_strengths(stream)

@@ -16,7 +16,7 @@ from hdac.nets.motion import MotionSettings
 from hdac.nets.picture import pack_clip
 from hdac.nets.residual import ResidualNet, ResidualSettings
 from hdac.nets.vid2vid import LITE as FACE_LITE
-from hdac.nets.vid2vid import Vid2VidNet
+from hdac.nets.vid2vid import Vid2VidNet, Vid2VidSettings
 from hdac.network import save
 from hdac.parameters import learn_tables
 from tests.clips import moving_clip
@@ -50,18 +50,21 @@ TINY_FACE = replace(
     estimator_first=4,
     estimator=((8, 1), (8, 1)),
     located=None,
+    tracked=False,
     motion=(4, 8, 2, 1),
     motion_first=4,
 )
-TINY_POINTS = replace(TINY_FACE, name="tiny-points", located=(4, 8, 2))
-"""Its translation and deformations come from heat maps, as those of `face-vid2vid`."""
+TINY_TRACKED = replace(TINY_FACE, name="tiny-tracked", located=(4, 8, 2), tracked=True)
+"""Its keypoints come from heat maps and are tracked, as those of `face-vid2vid`."""
 TINY_RESIDUAL = ResidualSettings("tiny-residual", channels=4, filters=8)
 
 
-def tiny_face_net(seed: int = 1) -> Vid2VidNet:
+def tiny_face_net(seed: int = 1, settings: Vid2VidSettings = TINY_FACE) -> Vid2VidNet:
     """Its parameters differ from picture to picture, which they hardly do before training, and its tables are of noise."""
     torch.manual_seed(seed)
-    net = Vid2VidNet(TINY_FACE).eval()
+    net = Vid2VidNet(settings).eval()
+    if net.estimator.points is not None:
+        torch.nn.init.normal_(net.estimator.points.heat.weight, std=0.1)
     torch.nn.init.normal_(net.last.weight, std=0.02)
     torch.nn.init.normal_(net.unfold[1].weight, std=0.1)  # type: ignore[arg-type]
     # parameters that are small for one picture and follow what makes others differ
@@ -75,7 +78,7 @@ def tiny_face_net(seed: int = 1) -> Vid2VidNet:
         for head in (net.estimator.translation, net.estimator.deformation):
             torch.nn.init.normal_(head.weight, std=size)
             head.bias.copy_(-(head.weight @ features[0][0]))
-    noise = np.random.default_rng(seed).normal(0, 0.1, (40, 2 + TINY_FACE.n_keypoints, 3)).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(0, 0.1, (40, 2 + settings.n_keypoints, 3)).astype(np.float32)
     net.tables.copy_(torch.from_numpy(learn_tables([noise])))
     return net
 
@@ -108,4 +111,5 @@ def save_random_learned(model: str, folder: Path, quality: int = 1) -> None:
 def save_tiny(folder: Path, name: str = "tiny", seed: int = 1) -> None:
     save(tiny_net(seed), folder / f"{name}.safetensors", {"note": "random numbers"})
     save(tiny_face_net(seed), folder / f"{name}-face.safetensors", {"note": "random numbers"})
+    save(tiny_face_net(seed, TINY_TRACKED), folder / f"{name}-tracked.safetensors", {"note": "random numbers"})
     save(tiny_residual_net(seed), folder / f"{name}-residual.safetensors", {"note": "random numbers"})

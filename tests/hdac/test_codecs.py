@@ -19,10 +19,11 @@ from baselines.stills import WEIGHTS_VARIABLE
 from data.clip import Clip
 from data.errors import BitstreamError, CodecUnavailable, InputError, WeightsMismatch
 from hdac import network, systems, weights
-from hdac.codecs import hdac
+from hdac.codecs import face_vid2vid, hdac, residual
 from hdac.codecs.animator import Animator
 from hdac.codecs.base_layer import BasePicture
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_animator import FaceAnimator
 from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, BaseLayerCodec, LayeredCodec, lagrange_multiplier
@@ -39,7 +40,7 @@ from tests.hdac.streams import rewritten, units_of
 pytestmark = pytest.mark.usefixtures("tiny_weights", "residuals_always_sent")
 
 HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast", i_offset=12, lean=True)
-FACE = FaceVid2Vid(qp=40, network="tiny-face", residual_network="tiny-residual")
+FACE = FaceVid2Vid(qp=40, network="tiny-tracked", residual_network="tiny-residual")
 CODECS: list[LayeredCodec] = [
     HevcStripped(qp=40, preset="ultrafast"),
     HYBRID,
@@ -58,6 +59,7 @@ CODECS: list[LayeredCodec] = [
     replace(HYBRID, residual=True, residual_network="tiny-residual"),
     replace(HYBRID, residual=True, residual_network="tiny-residual", send_keypoints=True, base_every=2, intra_period=4),
     FACE,
+    replace(FACE, network="tiny-face", step=64),
     replace(FACE, motion_coder="paper", keypoints=3),
     replace(FACE, residual="rd", refresh="rd"),
     replace(FACE, residual="period", intra_period=2, best_look=False),
@@ -94,7 +96,8 @@ def test_residuals_are_sent_change_the_picture_and_are_the_next_reference(codec:
 
 def test_motion_of_face_vid2vid_is_sent_and_fewer_deformations_where_they_do_not_pay() -> None:
     clip = moving_clip(12, 96, 96)
-    for codec in (FACE, replace(FACE, motion_coder="paper")):
+    plain = replace(FACE, network="tiny-face")  # where flow is followed, every deformation pays
+    for codec in (plain, replace(plain, motion_coder="paper")):
         chosen, whole = (units_of(replace(codec, keypoints=k).encode(clip)) for k in (None, 6))
         sizes, of_all = ([len(unit.keypoints or b"") for unit in units[1:]] for units in (chosen, whole))
         assert sum(size > 3 for size in of_all) > 6 and sum(sizes) < sum(of_all)
@@ -380,6 +383,60 @@ def test_a_decoder_shows_what_the_encoder_chose(codec: Hdac, monkeypatch: pytest
     monkeypatch.setattr(Hdac, "_without_base", watched_without_base)
     clip = moving_clip(8, 96, 96)
     assert np.array_equal(systems.decode(codec.encode(clip)).y, np.stack(seen))
+
+
+@pytest.mark.parametrize("fade", FADES)
+@pytest.mark.parametrize("size", [(96, 96), (420, 380)], ids=["whole", "box"])
+@pytest.mark.parametrize(
+    "codec",
+    [
+        replace(FACE, residual="period", intra_period=3),
+        replace(FACE, residual="period", intra_period=3, motion_coder="paper", keypoints=4),
+        replace(FACE, residual="rd", refresh="rd", keypoints=6),
+        replace(FACE, intra_period=5, network="tiny-face"),
+    ],
+    ids=["period", "paper", "rd", "pictures"],
+)
+def test_a_decoder_of_face_vid2vid_has_the_references_and_shows_the_pictures_of_its_encoder(
+    codec: FaceVid2Vid, size: tuple[int, int], fade: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if size != (96, 96) and fade != 4:
+        pytest.skip("one length is enough for large pictures")
+    references: list[np.ndarray] = []
+    sent: list[np.ndarray] = []
+    refer_to, accept = FaceAnimator.refer_to, face_vid2vid._Sender.accept
+
+    def watched(self, planes, *rest, **named):  # type: ignore[no-untyped-def]
+        references.extend(plane.copy() for plane in planes)
+        return refer_to(self, planes, *rest, **named)
+
+    def accepted(self, one):  # type: ignore[no-untyped-def]
+        sent.append(one.shown[0])
+        accept(self, one)
+
+    monkeypatch.setattr(FaceAnimator, "refer_to", watched)
+    monkeypatch.setattr(face_vid2vid._Sender, "accept", accepted)
+    clip = moving_clip(8, *size)
+    stream = replace(codec, fade=fade).encode(clip)
+    of_encoder, references[:] = list(references), []
+    shown = systems.decode(stream)
+    assert len(of_encoder) == len(references) > 3
+    assert all(np.array_equal(a, b) for a, b in zip(of_encoder, references, strict=True))
+    units = units_of(stream)
+    alone = [t for t, unit in enumerate(units) if unit.reference is None]  # without a new picture
+    assert len(alone) == len(sent)
+    for t, picture in zip(alone, sent, strict=True):
+        if units[t].residual is None:
+            assert np.array_equal(shown.y[t], picture), t
+
+
+@pytest.mark.parametrize("codec", [replace(FACE, residual="rd"), Dac(qp=40, network="tiny", refresh="never", residual=True)])
+def test_a_full_chain_of_residuals_ends_with_a_new_picture(codec: FaceVid2Vid | Dac, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residual, "MAX_CHAIN", 2)
+    one = replace(codec, residual_network="tiny-residual", **({"fade": 0} if isinstance(codec, FaceVid2Vid) else {}))
+    stream = one.encode(moving_clip(8, 96, 96))
+    kinds = ["r" if unit.residual else "p" if len(unit.reference or b"") > 1 else "-" for unit in units_of(stream)]
+    assert "".join(kinds) == "prrprrpr" and systems.decode(stream).n_frames == 8
 
 
 def test_the_base_layer_lies_around_the_face_box_of_an_animated_frame(monkeypatch: pytest.MonkeyPatch) -> None:

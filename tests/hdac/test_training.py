@@ -32,14 +32,14 @@ from hdac.nets.motion import MotionSettings
 from hdac.nets.picture import pack
 from hdac.training import batches, cache, objectives, poses, train
 from hdac.training.__main__ import main
-from hdac.training.losses import flow_error, tracking_error
+from hdac.training.losses import flow_error
 from hdac.training.objectives import HybridObjective, Vid2VidObjective
 from hdac.training.plot import curves, read_log
 from hdac.training.settings import RECIPES, TrainSettings
 from hdac.training.train import Run
 from rd.metrics import perceptual
 from tests.clips import moving_clip
-from tests.hdac.nets import TINY, TINY_FACE, TINY_POINTS, TINY_RESIDUAL, save_tiny
+from tests.hdac.nets import TINY, TINY_FACE, TINY_RESIDUAL, TINY_TRACKED, save_tiny
 from tests.paths import METRIC_WEIGHTS, TRAIN_CLIPS, needs_shared
 
 TINY_PAPER = replace(
@@ -67,7 +67,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(hybrid.SIZES, "tiny", TINY)
     monkeypatch.setitem(hybrid.SIZES, "tiny-paper", TINY_PAPER)
     monkeypatch.setitem(vid2vid.SIZES, "tiny-face", TINY_FACE)
-    monkeypatch.setitem(vid2vid.SIZES, "tiny-points", TINY_POINTS)
+    monkeypatch.setitem(vid2vid.SIZES, "tiny-tracked", TINY_TRACKED)
     monkeypatch.setitem(residual.SIZES, "tiny-residual", TINY_RESIDUAL)
 
 
@@ -167,23 +167,25 @@ def face_loss_of(settings: TrainSettings, clips: list[cache.CachedClip]) -> tupl
     return float(loss.detach()), {name: float(value.detach()) for name, value in terms.items()}
 
 
-@pytest.mark.parametrize("term", ["psnr", "warp", "equivariance", "prior", "pose", "flow", "tracking", "deformation"])
+@pytest.mark.parametrize("term", ["psnr", "warp", "equivariance", "prior", "pose", "flow", "deformation"])
 def test_every_term_of_face_vid2vid_counts_as_much_as_its_weight_says(term: str, prepared: Path) -> None:
     clips = cache.load(prepared)
-    settings = TrainSettings(size="tiny-points" if term == "tracking" else "tiny-face", batch=2, perceptual="")
+    settings = TrainSettings(size="tiny-tracked", batch=2, perceptual="")
     with_it, terms = face_loss_of(replace(settings, **{f"{term}_weight": 7.0}), clips)  # type: ignore[arg-type]
     without, _ = face_loss_of(replace(settings, **{f"{term}_weight": 0.0}), clips)  # type: ignore[arg-type]
     assert with_it - without == pytest.approx(7 * terms[term], rel=1e-3) and terms[term] != 0
 
 
-def test_a_run_for_motion_alone_changes_the_estimator_alone(prepared: Path, tmp_path: Path) -> None:
-    settings = TrainSettings(size="tiny-points", batch=2, perceptual="", only_motion=True, tracking_weight=1, steps=2)
+def test_a_run_for_the_pose_alone_changes_the_estimator_alone(prepared: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(size="tiny-tracked", batch=2, perceptual="", only_pose=True, steps=2)
     run = Run(settings, tmp_path / "run")
     before = {name: value.clone() for name, value in run.net.named_parameters()}
-    batch = replace(batches.draw(cache.load(prepared), run.rng, 2, "source"), pose=torch.full((2, 3), 0.1))
-    assert run.advance(run.objective, batch).keys() == {"pose", "tracking", "equivariance"}
+    batch = replace(batches.draw(cache.load(prepared), run.rng, 2, ""), pose=torch.full((2, 3), 0.1))
+    assert run.objective.flow_from == "" and run.advance(run.objective, batch).keys() == {"pose"}
     changed = {name for name, value in run.net.named_parameters() if not torch.equal(value, before[name])}
     assert changed and all(name.startswith("estimator.") for name in changed)
+    with pytest.raises(InputError, match="no head pose"):
+        replace(settings, size="tiny")
 
 
 def test_motion_is_compared_with_flow_where_the_flow_is_right() -> None:
@@ -195,18 +197,6 @@ def test_motion_is_compared_with_flow_where_the_flow_is_right() -> None:
     assert flow_error(grid, flow, picture, right) == pytest.approx(0, abs=1e-6)
     assert flow_error(moved, flow, picture, right) == pytest.approx(0.3, rel=1e-4)
     assert 0.15 < flow_error(moved, flow, picture, wrong) < 0.2
-
-
-def test_points_are_compared_with_flow_where_they_are() -> None:
-    picture = pack(torch.rand(1, 96 * 96 * 3 // 2, generator=torch.Generator().manual_seed(1)), 96, 96)
-    flow = torch.zeros(1, 48, 48, 2)
-    flow[..., :24, 0] = 0.25  # the left half moves, where it moves the picture is another one, and trusted less
-    points = torch.tensor([[[-0.5, 0.1], [0.5, 0.1]]])
-    moved = points + torch.tensor([0.25, 0.0])
-    still, left, right = (tracking_error(points, torch.stack((a, b), 1), flow, picture, picture) for a, b in (
-        (points[:, 0], points[:, 1]), (moved[:, 0], points[:, 1]), (points[:, 0], moved[:, 1])
-    ))
-    assert left < 1e-6 < still and right == pytest.approx(float(still) + 0.125, abs=1e-5)
 
 
 @pytest.mark.parametrize(("size", "column"), [("tiny-face", "vid2vid_psnr_y"), ("tiny-residual", "dac_residual_psnr_y")])
@@ -465,7 +455,7 @@ import torch, torch.distributed as dist
 from hdac.nets import hybrid
 from hdac.training import batches, cache, train
 from hdac.training.settings import TrainSettings
-from tests.hdac.nets import TINY, TINY_FACE, TINY_POINTS, TINY_RESIDUAL, save_tiny
+from tests.hdac.nets import TINY, TINY_FACE, TINY_TRACKED, TINY_RESIDUAL, save_tiny
 
 torch.set_num_threads(1)
 hybrid.SIZES["tiny"] = TINY

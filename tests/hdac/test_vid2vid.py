@@ -12,11 +12,12 @@ from data.errors import InputError
 from hdac.nets.folding import folded
 from hdac.nets.hybrid import Window, condition
 from hdac.nets.keypoints import anchors
+from hdac.nets.layers import coordinate_grid
 from hdac.nets.models import build, settings_from, sizes
-from hdac.nets.vid2vid import LITE, PAPER, Parameters, Vid2VidNet, Vid2VidSettings, keypoints, rotation
+from hdac.nets.vid2vid import LITE, PAPER, Parameters, Vid2VidNet, Vid2VidSettings, keypoints, rotation, tracked
 from hdac.nets.volume import Conv3d, Hourglass3d, coordinate_grid3d, warp3d
 from hdac.training.losses import LEAST_DISTANCE, keypoint_prior, pose_error
-from tests.hdac.nets import TINY_POINTS, tiny_face_net
+from tests.hdac.nets import TINY_TRACKED, tiny_face_net
 
 KNOWN = condition(None, torch.tensor([36.0]), torch.tensor([1.0]))
 
@@ -197,9 +198,9 @@ def test_poses_that_nobody_knows_do_not_count() -> None:
     assert found.grad is not None and found.grad[1].abs().sum() == 0 and found.grad.isfinite().all()
 
 
-def test_keypoints_are_where_heat_maps_locate_them() -> None:
+def test_keypoints_are_where_heat_maps_locate_them_and_go_where_flow_leads() -> None:
     torch.manual_seed(1)
-    net = Vid2VidNet(TINY_POINTS).eval()
+    net = Vid2VidNet(TINY_TRACKED).eval()
     assert net.estimator.points is not None and net.estimator.template is not None
     nn.init.normal_(net.estimator.points.heat.weight, std=0.3)
     picture = torch.rand(2, 6, 128, 128)
@@ -207,5 +208,16 @@ def test_keypoints_are_where_heat_maps_locate_them() -> None:
         found, points = net.estimate(picture), net.estimator.locate(net.small(picture))
         placed = keypoints(net.estimator.template.expand(2, -1, -1), found)
     assert torch.allclose(placed[..., :2], points, atol=1e-6) and points.std() > 0.1
+    # a picture that has moved by (0.2, -0.1) and is as much smaller as 0.9
+    grid = coordinate_grid(64, 64, picture)
+    flow = ((grid - torch.tensor([0.2, -0.1])) / 0.9 - grid).expand(2, -1, -1, -1)
+    with torch.no_grad():
+        reference, target = net.reference(picture), net.estimate(picture.flip(0))
+        start = keypoints(reference.canonical, reference.parameters)
+        end = keypoints(reference.canonical, tracked(reference, target, flow))
+    inside = (start[..., :2].abs() < 0.75).all(-1)
+    off = end[..., :2] - (0.9 * start[..., :2] + torch.tensor([0.2, -0.1]))
+    assert off[inside].abs().max() < 1e-4 and inside.sum() > 6
+    assert torch.allclose(end[..., 2], keypoints(reference.canonical, target)[..., 2], atol=1e-6)
     apart = (anchors(20)[:, None] - anchors(20)).norm(dim=-1) + torch.eye(20)
-    assert apart.min() > 0.2 and anchors(20).mean(0).abs().max() < 1e-6
+    assert apart.min() > 0.2 and anchors(20).mean(0).abs().max() < 1e-6 and anchors(20)[:4].abs().max() < 0.5
