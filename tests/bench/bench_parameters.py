@@ -1,14 +1,15 @@
 """Bytes per frame of face-vid2vid's motion, by the paper's coder and by ours, on the same parameters.
 
-    python -m tests.bench.bench_parameters CLIPS [--network NAME] [--frames N] [--adaptive-frames N] [--qp QP] [--out FILE]
+    python -m tests.bench.bench_parameters CLIPS [--network NAME] [--frames N] [--qp QP] [--out FILE]
 
-Parameters are those that the shipped network finds in every frame. Every coder's bytes are decoded again by a fresh decoder;
+Parameters are those that an encoder finds in every frame. Every coder's bytes are decoded again by a fresh decoder;
 the first frame is the reference and not counted. Rows:
 
 raw            all parameters as fp16: 6 K + 12 bytes
 paper          the paper's coder with the tables in the weights, all K deformations
 ours           `hdac.parameters.ParameterEncoder` at each quantiser step, all K deformations
-.., adaptive   of the streams of whole clips, which send as many deformations as pay; with their mean number
+.., adaptive   of the codec's streams of the same frames, which send as many deformations as pay; with their mean number, and the
+               bytes that as many would take as fp16
 
 Beside them the published numbers (Wang et al., CVPR 2021, Table 5; other clips, 512x512, another network).
 """
@@ -26,7 +27,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data.cli import run
-from data.clip import Clip
 from data.files import write_atomic
 from data.io import read_clip
 from hdac.codecs.face_vid2vid import FaceVid2Vid, deformations_sent
@@ -71,9 +71,9 @@ def our_bytes(sequence: Sequence, step: int) -> list[int]:
     return sizes
 
 
-def adaptive(clip: Clip, codec: FaceVid2Vid) -> tuple[list[int], list[int]]:
+def adaptive(path: Path, frames: int, codec: FaceVid2Vid) -> tuple[list[int], list[int]]:
     """Bytes of motion of every frame but the first, and how many deformations each of them brings."""
-    stream = codec.encode(clip)
+    stream = codec.encode(read_clip(path, frames=frames))
     spent = codec.ledger(stream).layers["keypoints"][1:].tolist()
     return spent, deformations_sent(Reader(io.BytesIO(stream)))
 
@@ -87,33 +87,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path, help="a clip, or a folder of clips")
     parser.add_argument("--network", default="face-vid2vid")
-    parser.add_argument("--frames", type=int, default=125)
-    parser.add_argument("--adaptive-frames", type=int, default=50, help="of the adaptive rows, which take longer; 0: none")
+    parser.add_argument("--frames", type=int, default=50)
     parser.add_argument("--qp", type=int, default=32, help="of the references of the adaptive rows")
     parser.add_argument("--out", type=Path, help="write the result to this JSON file, too")
     args = parser.parse_args()
     network = by_name(args.network, Vid2VidNet)
-    sequences = [motions(network, path, args.frames) for path in find_clips(args.clips)]
+    paths = find_clips(args.clips)
+    sequences = [motions(network, path, args.frames) for path in tqdm(paths, desc="motion", unit="clip")]
     k = network.net.settings.n_keypoints
     coders: dict[str, Any] = {"raw": {"mean": 6 * k + 12}}
     coders["paper"] = summary([size for one in sequences for size in paper_bytes(one, network.net)])
     for step in STEPS:
         coders[f"ours, step {step}"] = summary([size for one in sequences for size in our_bytes(one, step)])
-    for coder in CODERS if args.adaptive_frames else ():
+    for coder in CODERS:
         codec = FaceVid2Vid(qp=args.qp, network=args.network, motion_coder=coder)
-        clips = (read_clip(path, frames=args.adaptive_frames) for path in find_clips(args.clips))
-        spent = [adaptive(clip, codec) for clip in tqdm(clips, desc=coder, unit="clip")]
+        spent = [adaptive(path, args.frames, codec) for path in tqdm(paths, desc=f"{coder} coder", unit="clip")]
         row = summary([size for sizes, _ in spent for size in sizes])
-        row["mean k"] = round(float(np.mean([k for _, counts in spent for k in counts])), 2)
+        row["mean k"] = round(float(np.mean([n for _, counts in spent for n in counts])), 2)
+        row["raw"] = round(6 * row["mean k"] + 12, 2)
         coders[f"{'paper' if coder == 'paper' else f'ours, step {codec.step}'}, adaptive"] = row
     for name, found in coders.items():
         print(f"{name:24}", "  ".join(f"{what} {value}" for what, value in found.items()))
     if args.out:
         result = {
             "command": f"python -m tests.bench.bench_parameters <folder> --network {args.network} --frames {args.frames} "
-            f"--adaptive-frames {args.adaptive_frames} --qp {args.qp}",
+            f"--qp {args.qp}",
             "clips": len(sequences),
-            "frames": sum(map(len, sequences)),
+            "frames_counted": sum(len(sequence) - 1 for sequence in sequences),
             "weights": network.weights_id.hex(),
             "bytes_per_frame": coders,
             "published": PUBLISHED,

@@ -2,10 +2,10 @@
 
     python -m tests.bench.bench_residual CLIPS [CLIPS ..] [--network NAME] [--qp QP] [--every N] [--frames N] [--out FILE]
 
-face-vid2vid animates the first frame of each clip, and every N-th frame gets a residual over all of the picture, every
-block sent, nothing chosen by rate. Each is decoded again by a fresh decoder. Without contexts a sign takes a bit. Clips are in
-groups
-by size; what is published is for 512x512 (Wang et al., CVPR 2021, section C.3: 13.40 KB; other clips, another network).
+face-vid2vid animates the first frame of each clip, and every N-th frame gets a residual over all of the picture: every block
+is sent, nothing is chosen by rate. Each is decoded again by a fresh decoder. Without contexts a sign takes a bit. There is a row
+for each size of clips; 512x512 is what was published (Wang et al., CVPR 2021, section C.3: 13.40 KB; other clips, another
+network). `python -m data.prepare <folder> --size 512 --out ..` cuts such clips.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from data.cli import run
 from data.clip import Clip
+from data.errors import InputError
 from data.files import write_atomic
 from data.io import read_clip
 from hdac.codecs import face_box, reference
@@ -77,6 +78,8 @@ def main() -> None:
         by_size.setdefault(size, []).extend(residuals(clip, network, coder, args.qp, args.every))
     table: dict[str, Any] = {}
     for size, rows in by_size.items():
+        if not rows:
+            raise InputError(f"no clip of {size} has more than {args.every} frames")
         bytes_ = [row["bytes"] for row in rows]
         table[size] = {
             "clips": n_clips[size],
@@ -88,7 +91,8 @@ def main() -> None:
         }
         print(size, table[size])
     if args.out:
-        options = f"--network {args.network} --qp {args.qp} --every {args.every} --frames {args.frames}"
+        networks = f"--network {args.network} --residual-network {args.residual_network}"
+        options = f"{networks} --qp {args.qp} --every {args.every} --frames {args.frames}"
         result = {
             "command": f"python -m tests.bench.bench_residual <folders> {options}",
             "weights": {args.network: network.weights_id.hex(), args.residual_network: coder.weights_id.hex()},

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from hdac.codecs.animator import Unrounded
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.dac import Dac
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.container import FULL
 from hdac.nets.picture import unpack
 from hdac.network import save
 from tests.clips import moving_clip
-from tests.hdac.nets import TINY, tiny_net
+from tests.hdac.nets import TINY, save_tiny, tiny_net
 
 PROGRAM = '''
 import io
@@ -37,6 +38,7 @@ import numpy as np
 import torch
 
 from hdac.codecs.animator import Animator
+from hdac.codecs.face_animator import FaceAnimator
 from hdac.container import Reader
 from hdac.decoder import frames
 
@@ -46,19 +48,20 @@ cv2.setNumThreads(threads)
 assert torch.get_num_threads() == cv2.getNumThreads() == threads
 
 
-def record(name):
-    method = getattr(Animator, name)
+def record(kind, name):
+    method = getattr(kind, name)
 
     def recorded(self, *given, **named):
         arrays = [array for one in given for array in (one if isinstance(one, tuple) else [one])]
         exact.extend(array.copy() for array in arrays if isinstance(array, np.ndarray))
         return method(self, *given, **named)
 
-    setattr(Animator, name, recorded)
+    setattr(kind, name, recorded)
 
 
 for name in ("refer_to", "rest_at", "task"):  # reference pictures; their keypoints; base layers and keypoints that were sent
-    record(name)
+    record(Animator, name)
+    record(FaceAnimator, name)
 for stream in folder.glob("*.hdac"):
     exact = []
     shown = [plane.ravel() for planes in frames(Reader(io.BytesIO(stream.read_bytes())), ahead) for plane in planes]
@@ -68,11 +71,15 @@ for stream in folder.glob("*.hdac"):
 BASE = Hdac(qp=40, network="flowing", preset="ultrafast", i_offset=12, lean=True, intra_period=4)
 HYBRID = replace(BASE, send_keypoints=True, always_fused=True)
 # of 6 frames 2 are references: 3 planes and keypoints each; then 3 planes of base layer, and keypoints, of every frame shown
+# face-vid2vid: 3 planes and 3 arrays of motion of a picture, 6 of a frame with a residual beside its 3 of motion, 3 of others
 N_EXACT: dict[LayeredCodec, int] = {
     HYBRID: 2 * (3 + 1) + 6 * (3 + 1),
     replace(HYBRID, send_keypoints=False): 2 * 3 + 6 * 3,
     replace(Hdac.paper(40, intra_period=4), network="flowing", preset="ultrafast"): 2 * (3 + 1) + 4 * (3 + 1),
     Dac(qp=40, network="flowing", refresh="never", intra_period=4): 2 * (3 + 1) + 4 * 1,
+    FaceVid2Vid(
+        qp=40, network="flowing-tracked", residual="period", intra_period=3, residual_network="flowing-residual"
+    ): (3 + 3) + (6 + 3) + 4 * 3,
 }
 
 
@@ -80,6 +87,7 @@ def test_two_threads_show_what_one_shows(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # on a busy machine threads that spin would wait for each other for long
     flowing = replace(TINY, motion=replace(TINY.motion, flow=True))  # which ships, and must not depend on threads either
+    save_tiny(tmp_path, "flowing")
     save(tiny_net(settings=flowing), tmp_path / "flowing.safetensors", {})
     for codec in N_EXACT:
         (tmp_path / f"{codec.label}.hdac").write_bytes(codec.encode(moving_clip(6, 160, 128)))
