@@ -40,6 +40,7 @@ from hdac.parameters import CODERS
 from hdac.rate import hit
 from hdac.systems import FAMILIES, decode, ledger
 
+ROTATE_HELP = "face-vid2vid: turned by so many degrees; positive: to the picture's left, up, clockwise"
 FADE_HELP = f"face-vid2vid: frames that a switch to a new reference takes; else {FaceVid2Vid.fade}"
 NETWORKS = {"dac": "lite", "hdac": "lite", "face-vid2vid": "face-vid2vid"}
 """Codecs that take --network, and the weights that they take without it."""
@@ -306,7 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     decoder = commands.add_parser("decode", help="stream to clip")
     decoder.add_argument("input", type=Path, help="the stream; - reads a layered one from standard input as it arrives")
     decoder.add_argument("--tolerant", action="store_true", help=TOLERANT_HELP)
-    decoder.add_argument("--rotate", type=_three, metavar="YAW,PITCH,ROLL", help="face-vid2vid: turned, in degrees; see README")
+    decoder.add_argument("--rotate", type=_three, metavar="YAW,PITCH,ROLL", help=ROTATE_HELP)
     decoder.add_argument("--translate", type=_three, metavar="X,Y,Z", help="face-vid2vid: moved; the picture is 2 wide")
     decoder.add_argument("output", type=Path, help=".y4m, .yuv, .mkv (FFV1), .mp4 (lossless H.264), or folder for PNGs")
     decoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")

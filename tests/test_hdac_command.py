@@ -449,7 +449,9 @@ def test_options_of_layers_that_a_codec_does_not_have_are_refused(
     assert named in one_error_line(capsys) and not (layered / "o.hdac").exists()
 
 
-def test_a_face_is_seen_from_elsewhere(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_face_is_seen_from_elsewhere(
+    layered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream, clip = str(layered / "face.hdac"), str(layered / "clip.y4m")
     face = ["--codec", "face-vid2vid", "--network", "tiny-face"]
     assert main(["encode", clip, stream, *face, "--keypoints", "3", "--motion-coder", "paper"]) == 0
@@ -457,6 +459,10 @@ def test_a_face_is_seen_from_elsewhere(layered: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert "by the paper's coder" in said and re.search(r"deformations +3\.00 a frame", said)
     assert main(["encode", clip, stream, "-f", *face]) == 0
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("HDAC_WEIGHTS", str(layered / "elsewhere"))
+        assert main(["info", stream]) == 0
+    assert re.search(r"deformations +not known: .*weights", capsys.readouterr().out)
     shown = []
     views = [[], ["--rotate", "0,0,0"], ["--rotate", "-20,5,0"], ["--rotate", "20,0,0", "--translate", "0,-0.1,0"]]
     for i, view in enumerate(views):

@@ -8,8 +8,8 @@ the first frame is the reference and not counted. Rows:
 raw            all parameters as fp16: 6 K + 12 bytes
 paper          the paper's coder with the tables in the weights, all K deformations
 ours           `hdac.parameters.ParameterEncoder` at each quantiser step, all K deformations
-.., adaptive   of the codec's streams of the same frames, which send as many deformations as pay; with their mean number, and the
-               bytes that as many would take as fp16
+.., adaptive   of the codec's streams of the same frames, which send as many deformations as pay; with their mean number, and
+               the bytes that as many would take as fp16
 
 Beside them the published numbers (Wang et al., CVPR 2021, Table 5; other clips, 512x512, another network).
 """

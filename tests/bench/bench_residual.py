@@ -3,8 +3,8 @@
     python -m tests.bench.bench_residual CLIPS [CLIPS ..] [--network NAME] [--qp QP] [--every N] [--frames N] [--out FILE]
 
 face-vid2vid animates the first frame of each clip, and every N-th frame gets a residual over all of the picture: every block
-is sent, nothing is chosen by rate. Each is decoded again by a fresh decoder. Without contexts a sign takes a bit. There is a row
-for each size of clips; 512x512 is what was published (Wang et al., CVPR 2021, section C.3: 13.40 KB; other clips, another
+is sent, nothing is chosen by rate. Each is decoded again by a fresh decoder. Without contexts a sign takes a bit. There is a
+row for each size of clips; 512x512 is what was published (Wang et al., CVPR 2021, section C.3: 13.40 KB; other clips, another
 network). `python -m data.prepare <folder> --size 512 --out ..` cuts such clips.
 """
 

@@ -132,6 +132,8 @@ def test_frames_that_are_wanted_are_seen_from_elsewhere_as_among_all() -> None:
     whole, some = codec.decode_view(stream, turned), codec.decode_view(stream, turned, [1, 4])
     assert whole.n_frames == 6 and np.array_equal(some.y, whole.y[[1, 4]]) and np.array_equal(some.v, whole.v[[1, 4]])
     assert not np.array_equal(whole.y, own.y) and np.array_equal(codec.decode_view(stream, View()).y, own.y)
+    with pytest.raises(InputError, match="6"):
+        codec.decode_view(stream, turned, [6, 9])
 
 
 def test_a_residual_that_does_not_pay_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -532,6 +534,7 @@ def test_a_file_that_holds_no_network_is_named(tmp_path: Path) -> None:
         lambda: replace(FACE, residual="always"),
         lambda: replace(FACE, residual="period"),
         lambda: replace(FACE, motion_coder="huffman"),
+        lambda: replace(FACE, fade=3),
     ],
 )
 def test_impossible_settings_are_refused(make) -> None:  # type: ignore[no-untyped-def]

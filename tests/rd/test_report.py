@@ -137,6 +137,17 @@ def test_large_pictures_are_reduced_and_small_ones_exact(tmp_path: Path, monkeyp
     assert large["strip_link"] == "../dumps/strip%201.png"
 
 
+def test_views_stand_beside_the_strip_and_missing_ones_are_named(tmp_path: Path) -> None:
+    write_sweep(tmp_path, ["a"])
+    path = tmp_path / "dumps" / "index.json"
+    index = json.loads(path.read_text())
+    index[0]["views"] = ["strip 1.png", "gone.png"]  # any picture does
+    path.write_text(json.dumps(index))
+    dump, *others = report_data(tmp_path, tmp_path / "report.html")["dumps"]
+    assert [view["link"] for view in dump["views"]] == ["dumps/strip%201.png"] and "gone.png" in dump["missing"]
+    assert dump["views"][0]["picture"].startswith("data:image/") and all(other["views"] == [] for other in others)
+
+
 def test_videos_that_are_too_large_are_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_sweep(tmp_path, ["a"])
     assert report_data(tmp_path, tmp_path / "report.html")["dumps"][0]["video"].startswith("data:video/mp4")
