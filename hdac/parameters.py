@@ -137,6 +137,13 @@ class ParameterEncoder(TableEncoder[ParameterSettings]):
         twin: ParameterEncoder = pickle.loads(pickle.dumps(self, pickle.HIGHEST_PROTOCOL))
         return twin
 
+    def steady(self, motion: Motion, hold: float) -> Symbols:
+        """The motion quantised, but for values that are no more than `hold` steps from what they were: they stay. Noise of less
+        than a step costs nothing then."""
+        exact = self.settings.unrounded(motion)
+        last = np.array(self._model.last, np.int32).reshape(exact.shape)
+        return np.where(np.abs(exact - last) <= hold, last, self.settings.quantise(motion))
+
     def encode_first(self, symbols: Symbols, k: int) -> bytes:
         """The next frame with its first k deformations; the others stay as they were."""
         self._count = k

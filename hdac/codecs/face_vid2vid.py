@@ -63,6 +63,9 @@ RESIDUALS = ("never", "rd", "period")
 FADES = (0, 2, 4, 8)
 """Frames that a switch may take; numbers in the stream, never reorder."""
 
+HOLD = 0.75
+"""chosen: steps of the quantiser that a parameter must have moved by before it is sent anew."""
+
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 """chosen: of all deformations, numbers of them among which the encoder decides."""
 
@@ -295,7 +298,7 @@ class _Sender:
                 layer, table = coder.encode_first(found.table, count)
                 motion = Motion.of(table)
             else:
-                symbols = self.settings.quantise(found)
+                symbols = coder.steady(found, HOLD)
                 motion = self.settings.dequantise(coder.held(symbols, count))
                 layer = coder.encode_first(symbols, count)
             options.append((coder, motion, layer, count))

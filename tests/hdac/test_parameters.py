@@ -59,6 +59,25 @@ def test_a_still_head_takes_no_bytes() -> None:
     assert [encoder.encode_first(symbols, K) for _ in range(3)] == [b""] * 3
 
 
+def test_noise_of_less_than_a_step_costs_nothing_and_motion_is_followed() -> None:
+    of = ParameterSettings(K, 128)
+    encoder = ParameterEncoder(of)
+    still, rng = walk(1, sigma=0.3)[0], np.random.default_rng(1)
+    encoder.encode_first(of.quantise(Motion.of(still)), K)
+    on_the_edge = (np.floor(still * 128) + 0.5).astype(np.float32) / 128  # where rounding flips
+    sizes = {False: 0, True: 0}
+    for _ in range(10):
+        noisy = Motion.of(on_the_edge + rng.normal(0, 0.05 / 128, still.shape).astype(np.float32))
+        twin = encoder.copied()
+        sizes[False] += len(twin.encode_first(of.quantise(noisy), K))
+        sizes[True] += len(encoder.encode_first(encoder.steady(noisy, 0.75), K))
+    assert sizes[True] == 0 < sizes[False]
+    for t, table in enumerate(walk(20, seed=2, sigma=0.02)):
+        symbols = encoder.steady(Motion.of(table), 0.75)
+        encoder.encode_first(symbols, K)
+        assert np.abs(of.dequantise(symbols).table - table).max() <= 0.75 / 128 + 1e-6, t
+
+
 def test_fewer_deformations_take_fewer_bytes() -> None:
     of, tables = ParameterSettings(K, 128), learn_tables([walk(80, seed) for seed in (1, 2)])
     sizes = []
