@@ -48,10 +48,10 @@ from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
 from hdac.nets.volume import Conv3d, Hourglass3d, ResBlock3d, SameBlock3d, UpBlock3d, coordinate_grid3d, warp3d
 from hdac.parameters import MAX_KEYPOINTS, table_shape
 
-MASK_REACH, MASK_BACKGROUND = 0.2, -4.0  # chosen on training clips: with these alone flow is interpolated best
+MASK_REACH, MASK_BACKGROUND = 0.2, -4.0  # chosen on people held out of training: flow is interpolated well with these alone
 OWN_SHARE = 0.2  # chosen: a person's own canonical keypoints are the template and so much of what L finds
 ANCHORED = 0.15  # chosen: about half the distance from anchor to anchor, so that they stay apart
-TRACKING_STEPS = 6  # chosen: what is followed moves by less than a sample in the last one
+TRACKING_STEPS = 6  # chosen; each costs next to nothing
 N_BINS, BIN_DEGREES = 66, 3.0  # section A.1: the full range of an angle, in bins; Hopenet's (Ruiz et al.) are 3 degrees wide
 
 
@@ -400,7 +400,7 @@ class MotionField(nn.Module):
         self.occlusion = conv(32, 1, 3) if s.skips else conv(n_flat, 1, 7)
 
     def forward(self, volume: Tensor, kp_reference: Tensor, kp_target: Tensor, turn: Tensor) -> tuple[Tensor, Motion]:
-        """volume: (B, C, D, h, w). kp_*: (B, K, 3). turn: R_s R_d^T, (B, 3, 3).
+        """volume: (B, C, D, h, w). kp_*: (B, K, 3). turn: R_s R_d^T, (B, 3, 3), or what `Vid2VidNet` has in its place.
 
         Returns the flow of the volume, (B, D, h, w, 3), and the motion of the picture: its deformation is that of the slice
         that is seen, or of the middle ones where there are no skips.

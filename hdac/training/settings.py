@@ -90,7 +90,7 @@ class TrainSettings:
     """face-vid2vid (ours): the head pose alone is trained, a beginning for everything else (`--start-from`)."""
     flow_weight: float = 0.0
     """face-vid2vid (ours): of the picture's motion against optical flow from source to reference, a teacher at training only,
-    in units of sampling grids. Without it the first thousands of steps hardly move anything."""
+    in units of sampling grids. Photometric terms alone are slow to move anything."""
     deformation_weight: float = 5.0
     """face-vid2vid: of the deformations' size, as published."""
     dropout: float = 0.75

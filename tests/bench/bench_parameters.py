@@ -37,6 +37,7 @@ from hdac.network import by_name
 from hdac.parameters import CODERS, Motion, PaperDecoder, PaperEncoder, ParameterDecoder, ParameterEncoder, ParameterSettings
 from hdac.training.cache import find_clips
 from hdac.training.tables import motions
+from rd import provenance
 
 PUBLISHED = {
     "20 keypoints": {"raw": 132, "mean": 84.44, "min": 78, "max": 104, "median": 84},
@@ -112,6 +113,7 @@ def main() -> None:
         result = {
             "command": f"python -m tests.bench.bench_parameters <folder> --network {args.network} --frames {args.frames} "
             f"--qp {args.qp}",
+            "commit": provenance.commit(),
             "clips": len(sequences),
             "frames_counted": sum(len(sequence) - 1 for sequence in sequences),
             "weights": network.weights_id.hex(),

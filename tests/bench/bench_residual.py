@@ -31,6 +31,7 @@ from hdac.nets.residual import SHRINK, ResidualNet
 from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import Network, by_name
 from hdac.training.cache import find_clips
+from rd import provenance
 
 PUBLISHED = {"512x512": {"bytes": 13_400}}
 
@@ -95,6 +96,7 @@ def main() -> None:
         options = f"{networks} --qp {args.qp} --every {args.every} --frames {args.frames}"
         result = {
             "command": f"python -m tests.bench.bench_residual <folders> {options}",
+            "commit": provenance.commit(),
             "weights": {args.network: network.weights_id.hex(), args.residual_network: coder.weights_id.hex()},
             "sizes": table,
             "published": PUBLISHED,
