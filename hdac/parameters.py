@@ -8,7 +8,8 @@ keypoints, of which the first k are sent: k may differ from frame to frame. Each
                    1 bit     k is that of the frame before (adaptive)
                    5 bits    k, if not
                Deformations that are not sent stay as they were.
-    paper      Wang et al., CVPR 2021, section C.1: every value as fp16, big endian, byte by byte with one fixed table of
+    paper      Wang et al., CVPR 2021, section C.1: every value (the same multiples of 1 / step, which fp16 holds exactly) as
+               fp16, big endian, byte by byte with one fixed table of
                frequencies for each of the 6 K + 12 byte positions, learnt from a training set and part of the weights.
                    1 bit     values are differences to those of the frame before (with tables of their own), or are themselves
                    5 bits    k
@@ -40,6 +41,8 @@ RANGE = 4
 COUNT_BITS = 5
 MAX_KEYPOINTS = (1 << COUNT_BITS) - 1
 POSE_ROWS = 2
+HOLD = 0.75
+"""chosen: steps of the quantiser that a parameter must have moved by before it is sent anew, in either coder."""
 
 
 class Motion(NamedTuple):
@@ -104,8 +107,15 @@ class ParameterSettings:
         """What `quantise` rounds and clips."""
         return _checked(motion.table, self.shape).astype(np.float64) * self.step
 
+    def steady(self, motion: Motion, last: ArrayLike) -> Symbols:
+        """The motion quantised, but for values no more than HOLD steps from what they were, which stay: noise of less than a
+        step costs nothing then. last: symbols (2 + K, 3), or as many in a row."""
+        exact = self.unrounded(motion)
+        before = np.array(last, np.int32).reshape(exact.shape)
+        return np.where(np.abs(exact - before) <= HOLD, before, self.quantise(motion))
+
     def dequantise(self, symbols: Symbols) -> Motion:
-        """As the decoder has them; exact, because steps are powers of two."""
+        """As the decoder has them; exact, because steps are powers of two, in fp16, too."""
         return Motion.of(self.checked(symbols) / self.step)
 
     def checked(self, symbols: Symbols) -> Symbols:
@@ -137,12 +147,9 @@ class ParameterEncoder(TableEncoder[ParameterSettings]):
         twin: ParameterEncoder = pickle.loads(pickle.dumps(self, pickle.HIGHEST_PROTOCOL))
         return twin
 
-    def steady(self, motion: Motion, hold: float) -> Symbols:
-        """The motion quantised, but for values that are no more than `hold` steps from what they were: they stay. Noise of less
-        than a step costs nothing then."""
-        exact = self.settings.unrounded(motion)
-        last = np.array(self._model.last, np.int32).reshape(exact.shape)
-        return np.where(np.abs(exact - last) <= hold, last, self.settings.quantise(motion))
+    def steady(self, motion: Motion) -> Symbols:
+        """As `ParameterSettings.steady`, after the frame before."""
+        return self.settings.steady(motion, self._model.last)
 
     def encode_first(self, symbols: Symbols, k: int) -> bytes:
         """The next frame with its first k deformations; the others stay as they were."""
@@ -203,6 +210,16 @@ def table_shape(n_keypoints: int) -> tuple[int, int, int]:
     return 2, 2 * 3 * (POSE_ROWS + n_keypoints), 256
 
 
+def steadied(sequence: NDArray[np.float32], settings: ParameterSettings) -> NDArray[np.int32]:
+    """Symbols of a clip's motion, (T, 2 + K, 3), as either coder is given them."""
+    last = settings.quantise(Motion.of(sequence[0]))
+    symbols = [last]
+    for table in sequence[1:]:
+        last = settings.steady(Motion.of(table), last)
+        symbols.append(last)
+    return np.stack(symbols)
+
+
 def learn_tables(sequences: list[NDArray[np.float32]]) -> Tables:
     """Tables from the motion of clips, each (T, 2 + K, 3)."""
     n_bytes = 2 * sequences[0][0].size
@@ -250,6 +267,11 @@ class PaperEncoder(_Paper):
     def copied(self) -> PaperEncoder:
         """To see what a frame takes without taking it."""
         return copy.copy(self)  # `last` is replaced, never changed
+
+    def steady(self, motion: Motion, settings: ParameterSettings) -> NDArray[np.float32]:
+        """The table that our coder would be given, (2 + K, 3): the same parameters, for bytes that can be compared."""
+        last = np.rint(self.last.astype(np.float64) * settings.step)
+        return settings.dequantise(settings.steady(motion, last)).table
 
     def encode_first(self, table: NDArray[np.float32], k: int) -> tuple[bytes, NDArray[np.float32]]:
         """The next frame, (2 + K, 3), with its first k deformations; the others are zero."""

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from hdac.codecs.face_animator import FaceAnimator, View
     from hdac.nets.vid2vid import Vid2VidNet
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised with every change that can change a stream or a decoded frame."""
 
 RESIDUALS = ("never", "rd", "period")
@@ -62,9 +62,6 @@ RESIDUALS = ("never", "rd", "period")
 
 FADES = (0, 2, 4, 8)
 """Frames that a switch may take; numbers in the stream, never reorder."""
-
-HOLD = 0.75
-"""chosen: steps of the quantiser that a parameter must have moved by before it is sent anew."""
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 """chosen: of all deformations, numbers of them among which the encoder decides."""
@@ -82,7 +79,7 @@ class FaceVid2Vid(AnimationCodec):
     motion_coder: str = "adaptive"
     """"adaptive", or "paper": see `hdac.parameters`."""
     step: int = 128
-    """Quantiser steps per unit of the adaptive coder."""
+    """Quantiser steps per unit of what either motion coder is given."""
     fade: int = 4
     """Frames that a switch from one reference to the next takes: one of FADES."""
     best_look: bool = True
@@ -252,7 +249,7 @@ class _Sender:
         self.factor = lagrange_multiplier(codec.qp)
         counts = [round(share * n) for share in FRACTIONS] if codec.keypoints is None else [codec.keypoints]
         self.counts = sorted(set(counts))
-        self.used, self.upwards = len(self.counts) - 1, False
+        self.used, self.tries_another, self.upwards = len(self.counts) - 1, False, False
         self.settings = ParameterSettings(n, codec.step)
         self.coder: ParameterEncoder | PaperEncoder = ParameterEncoder(self.settings)
         if codec.motion_coder == "paper":
@@ -270,14 +267,15 @@ class _Sender:
     def send(self, source: Planes) -> _Sent:
         """The motion of a frame, with as many deformations as pay. What is sent of it is coded when it is accepted.
 
-        Tried are as many as the last frame had, and the number above or below it in turns: two pictures a frame, and twice as
-        many while a switch lasts.
+        Tried are as many as the last frame had and, in every second frame, the number above or below it in turns: a picture
+        each, and twice as many while a switch lasts.
         """
-        self.upwards = not self.upwards
-        other = self.used + (1 if self.upwards else -1)
-        if not 0 <= other < len(self.counts):
-            other = max(0, min(len(self.counts) - 1, 2 * self.used - other))
-        tried = [self.counts[i] for i in dict.fromkeys((self.used, other))]
+        tried = [self.counts[self.used]]
+        self.tries_another = not self.tries_another
+        if self.tries_another and len(self.counts) > 1:
+            self.upwards = not self.upwards
+            other = self.used + (1 if self.upwards else -1)
+            tried.append(self.counts[other if 0 <= other < len(self.counts) else 2 * self.used - other])
         best = self._best(source, self.animator.motion(source), tried)
         self.used = self.counts.index(best.n_sent)
         return best
@@ -295,10 +293,10 @@ class _Sender:
         for count in counts:
             coder = self.coder.copied()
             if isinstance(coder, PaperEncoder):
-                layer, table = coder.encode_first(found.table, count)
+                layer, table = coder.encode_first(coder.steady(found, self.settings), count)
                 motion = Motion.of(table)
             else:
-                symbols = coder.steady(found, HOLD)
+                symbols = coder.steady(found)
                 motion = self.settings.dequantise(coder.held(symbols, count))
                 layer = coder.encode_first(symbols, count)
             options.append((coder, motion, layer, count))

@@ -16,7 +16,7 @@ from hdac.codecs import face_box
 from hdac.codecs.face_animator import FaceAnimator
 from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import Network, load, of_kind, save
-from hdac.parameters import learn_tables
+from hdac.parameters import ParameterSettings, learn_tables, steadied
 
 
 def motions(network: Network[Vid2VidNet], path: Path, frames: int | None = None) -> NDArray[np.float32]:
@@ -32,7 +32,9 @@ def add_tables(weights: Path, clips: list[Path], frames: int | None = None) -> i
     number of frames. Raises InputError for weights of other networks."""
     network = of_kind(load(weights), Vid2VidNet)
     found = [motions(network, path, frames) for path in tqdm(clips, desc="motion", unit="clip")]
-    network.net.tables.copy_(torch.from_numpy(learn_tables(found)))
+    settings = ParameterSettings(network.net.settings.n_keypoints)
+    coded = [steadied(sequence, settings).astype(np.float32) / settings.step for sequence in found]
+    network.net.tables.copy_(torch.from_numpy(learn_tables(coded)))
     card = weights.with_suffix(".json")
     said = json.loads(card.read_text()) if card.exists() else {}
     n_frames = sum(map(len, found))

@@ -2,11 +2,12 @@
 
     python -m tests.bench.bench_parameters CLIPS [--network NAME] [--frames N] [--qp QP] [--out FILE]
 
-Parameters are those that an encoder finds in every frame. Every coder's bytes are decoded again by a fresh decoder;
+Parameters are those that an encoder finds in every frame, quantised, small movements left out
+(`hdac.parameters.ParameterSettings.steady`): the same for both coders at one step. Every coder's bytes are decoded again by a fresh decoder;
 the first frame is the reference and not counted. Rows:
 
 raw            all parameters as fp16: 6 K + 12 bytes
-paper          the paper's coder with the tables in the weights, all K deformations
+paper          the paper's coder with the tables in the weights, all K deformations, at the step that codecs use
 ours           `hdac.parameters.ParameterEncoder` at each quantiser step, all K deformations
 .., adaptive   of the codec's streams of the same frames, which send as many deformations as pay; with their mean number, and
                the bytes that as many would take as fp16
@@ -34,7 +35,15 @@ from hdac.container import Reader
 from hdac.keypoints import STEPS
 from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import by_name
-from hdac.parameters import CODERS, Motion, PaperDecoder, PaperEncoder, ParameterDecoder, ParameterEncoder, ParameterSettings
+from hdac.parameters import (
+    CODERS,
+    PaperDecoder,
+    PaperEncoder,
+    ParameterDecoder,
+    ParameterEncoder,
+    ParameterSettings,
+    steadied,
+)
 from hdac.training.cache import find_clips
 from hdac.training.tables import motions
 from rd import provenance
@@ -47,11 +56,13 @@ PUBLISHED = {
 Sequence = NDArray[np.float32]
 
 
-def paper_bytes(sequence: Sequence, net: Vid2VidNet) -> list[int]:
+def paper_bytes(sequence: Sequence, net: Vid2VidNet, step: int) -> list[int]:
     """Of every frame but the first."""
     tables = net.tables.numpy()
+    settings = ParameterSettings(len(sequence[0]) - 2, step)
     encoder, decoder, sizes = PaperEncoder(tables), PaperDecoder(tables), []
-    for table in sequence[1:]:
+    for symbols in steadied(sequence, settings)[1:]:
+        table = settings.dequantise(symbols).table
         layer, had = encoder.encode_first(table, len(table) - 2)
         assert np.array_equal(decoder.decode(layer), had)
         sizes.append(len(layer))
@@ -62,7 +73,7 @@ def our_bytes(sequence: Sequence, step: int) -> list[int]:
     """Of every frame but the first, from which the second is predicted."""
     settings = ParameterSettings(len(sequence[0]) - 2, step)
     encoder, decoder, sizes = ParameterEncoder(settings), ParameterDecoder(settings), []
-    symbols = [settings.quantise(Motion.of(table)) for table in sequence]
+    symbols = steadied(sequence, settings)
     encoder.start(symbols[0])
     decoder.start(symbols[0])
     for frame in symbols[1:]:
@@ -97,7 +108,8 @@ def main() -> None:
     sequences = [motions(network, path, args.frames) for path in tqdm(paths, desc="motion", unit="clip")]
     k = network.net.settings.n_keypoints
     coders: dict[str, Any] = {"raw": {"mean": 6 * k + 12}}
-    coders["paper"] = summary([size for one in sequences for size in paper_bytes(one, network.net)])
+    step = FaceVid2Vid.step
+    coders[f"paper, step {step}"] = summary([size for one in sequences for size in paper_bytes(one, network.net, step)])
     for step in STEPS:
         coders[f"ours, step {step}"] = summary([size for one in sequences for size in our_bytes(one, step)])
     for coder in CODERS:
@@ -106,7 +118,7 @@ def main() -> None:
         row = summary([size for sizes, _ in spent for size in sizes])
         row["mean k"] = round(float(np.mean([n for _, counts in spent for n in counts])), 2)
         row["raw"] = round(6 * row["mean k"] + 12, 2)
-        coders[f"{'paper' if coder == 'paper' else f'ours, step {codec.step}'}, adaptive"] = row
+        coders[f"{'paper' if coder == 'paper' else 'ours'}, step {codec.step}, adaptive"] = row
     for name, found in coders.items():
         print(f"{name:24}", "  ".join(f"{what} {value}" for what, value in found.items()))
     if args.out:

@@ -70,10 +70,10 @@ def test_noise_of_less_than_a_step_costs_nothing_and_motion_is_followed() -> Non
         noisy = Motion.of(on_the_edge + rng.normal(0, 0.05 / 128, still.shape).astype(np.float32))
         twin = encoder.copied()
         sizes[False] += len(twin.encode_first(of.quantise(noisy), K))
-        sizes[True] += len(encoder.encode_first(encoder.steady(noisy, 0.75), K))
+        sizes[True] += len(encoder.encode_first(encoder.steady(noisy), K))
     assert sizes[True] == 0 < sizes[False]
     for t, table in enumerate(walk(20, seed=2, sigma=0.02)):
-        symbols = encoder.steady(Motion.of(table), 0.75)
+        symbols = encoder.steady(Motion.of(table))
         encoder.encode_first(symbols, K)
         assert np.abs(of.dequantise(symbols).table - table).max() <= 0.75 / 128 + 1e-6, t
 
