@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import BitstreamError
@@ -137,11 +135,13 @@ class Dac(AnimationCodec):
                     wants_new |= lacks and not enhancer.may_go_on
                     if enhancer.may_go_on and (wants_new or lacks):
                         extra, enhanced, left = enhancer.find(source, candidates[best], residual_rule.multiplier)
-                        options = [(0, np.inf if wants_new else error), (8 * len(extra or b""), left if extra else np.inf)]
+                        options = {} if wants_new else {"nothing": (0, error)}
+                        if extra is not None:
+                            options["residual"] = 8 * len(extra), left
                         if wants_new:
                             coded = self.new_picture(clip, t)
-                            options.append((8 * len(coded[0]), squared_error(source, coded[1])))
-                        if residual_rule.cheapest(options) != 1:
+                            options["picture"] = 8 * len(coded[0]), squared_error(source, coded[1])
+                        if residual_rule.cheapest(options) != "residual":
                             extra = None
                             residual_rule.refused()
                 if extra is not None or not wants_new:

@@ -129,103 +129,138 @@ class FaceVid2Vid(AnimationCodec):
     def encode(self, clip: Clip) -> bytes:
         """The whole stream."""
         check_size(clip.width, clip.height)
-        from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
-        from hdac.codecs.face_animator import FaceAnimator
-        from hdac.codecs.residual import ALL, ResidualCoder
-        from hdac.nets.residual import ResidualNet
-        from hdac.nets.vid2vid import Vid2VidNet
-
-        network = networks.by_name(self.network, Vid2VidNet)
-        n_keypoints = network.net.settings.n_keypoints
-        if self.keypoints is not None and self.keypoints > n_keypoints:
-            raise InputError(f"{self.keypoints} keypoints of a network that has {n_keypoints}")
-        residuals = None
-        if self.residual != "never":
-            residuals = networks.by_name(self.residual_network, ResidualNet)
-        header = LayeredHeader(
-            StreamHeader.of(clip, self.name),
-            reference_qp=self.qp,
-            best_look=self.best_look,
-            reference_codec=self.reference_codec,
-            keypoints_sent=True,
-            keypoint_step=self.step,
-            paper_coder=self.motion_coder == "paper",
-            checksum_interval=self.checksum_interval,
-            weights_id=network.weights_id,
-            residual_id=residuals.weights_id if residuals else b"",
-            face_box=face_box.find(clip),
-        )
-        animator = FaceAnimator(network, self.qp, self.best_look, header.face_box)
-        size = clip.height, clip.width
-        enhancer = ResidualCoder(residuals, size, header.face_box) if residuals else None
-        sender = _Sender(self, network.net, animator, size)
-        pictures, residual_rule = self.refresh_rule(), ResidualRule(self.qp)
-        writer = Writer(header)
-        parts = [writer.header]
-        usual = FADES.index(self.fade)  # of every unit: a mode that stays takes no byte
-
-        for t in range(clip.n_frames):
-            source = clip.y[t], clip.u[t], clip.v[t]
-            due = t == 0 or bool(self.intra_period and t % self.intra_period == 0)
-            coded = None
-            animator.next_frame()
-            if t > 0 and (not due or self.residual == "period"):
-                sent = sender.send(source)
-                error = squared_error(source, sent.shown)
-                wants_new = pictures.wants_new(source, squared_error_y(source, sent.shown))
-                # a switch gains by itself what its first frames lack
-                lacks = animator.fade is None and residual_rule.lacks(error)
-                wants_new |= lacks and enhancer is not None and not enhancer.may_go_on
-                enhanced = None
-                if enhancer and enhancer.may_go_on and (due if self.residual == "period" else wants_new or lacks):
-                    sent_whole = sender.with_all(source, sent)
-                    multiplier = ALL if self.residual == "period" else residual_rule.multiplier
-                    enhanced = enhancer.find(source, sent_whole.shown, multiplier)
-                if wants_new:
-                    coded = self.new_picture(clip, t)
-                # costs: nothing (where the rule of new pictures does not say that there must be one), residual, picture
-                options: list[tuple[int, float]] = []
-                options.append((8 * len(sent.layer), np.inf if wants_new else error))
-                if enhanced is not None and enhanced[0] is not None:
-                    options.append((8 * (len(sent_whole.layer) + len(enhanced[0])), enhanced[2]))
-                else:
-                    options.append((0, np.inf))
-                options.append((8 * len(coded[0]), squared_error(source, coded[1])) if coded else (0, np.inf))
-                best = residual_rule.cheapest(options)
-                if enhanced is not None and enhanced[0] is not None and (best == 1 or self.residual == "period" and best == 0):
-                    extra, shown, left = enhanced
-                    assert enhancer is not None and extra is not None
-                    enhancer.chain += 1
-                    sender.accept(sent_whole)
-                    fade = self.fade_between(source, sent_whole.shown, shown)
-                    animator.refer_to(shown, sent_whole.motion, fade)
-                    pictures.enhanced(source, shown)
-                    residual_rule.renewed(left, 8 * len(extra))
-                    unit = Unit(keypoints=sent_whole.layer, residual=extra, strength=FADES.index(fade))
-                    parts.append(writer.add(unit))
-                    continue
-                if best == 0:
-                    if enhanced is not None:
-                        residual_rule.refused()
-                    sender.accept(sent)
-                    parts.append(writer.add(Unit(keypoints=sent.layer, strength=usual)))
-                    continue
-            picture, decoded = coded or self.new_picture(clip, t)
-            fade = self.fade
-            if t > 0 and fade:
-                fade = self.fade_between(source, alone(animator.task(animator.motion(decoded), size)), decoded)
-            animator.refer_to(decoded, fade=fade)
-            if enhancer:
-                enhancer.chain = 0
-            pictures.refreshed(source, decoded, 8 * len(picture))
-            residual_rule.renewed(squared_error(source, decoded))
-            parts.append(writer.add(Unit(reference=picture, keypoints=sender.start(), strength=FADES.index(fade))))
-        return b"".join(parts) + writer.finish()
+        return _Encoding(self, clip).stream()
 
     def fade_between(self, source: Planes, before: Planes, new: Planes) -> int:
         """Frames of a switch from what was shown to a new reference: none at a scene cut."""
         lost_db = psnr_y(squared_error_y(source, new), source) - psnr_y(squared_error_y(source, before), source)
         return 0 if lost_db > CUT_DB else self.fade
+
+
+class _Residual(NamedTuple):
+    """A residual that may be sent."""
+
+    sent: _Sent
+    """The motion that it goes with."""
+    layer: bytes
+    shown: Planes
+    error: float
+
+
+class _Encoding:
+    """A stream while it is made."""
+
+    def __init__(self, codec: FaceVid2Vid, clip: Clip) -> None:
+        from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
+        from hdac.codecs.face_animator import FaceAnimator
+        from hdac.codecs.residual import ResidualCoder
+        from hdac.nets.residual import ResidualNet
+        from hdac.nets.vid2vid import Vid2VidNet
+
+        network = networks.by_name(codec.network, Vid2VidNet)
+        n_keypoints = network.net.settings.n_keypoints
+        if codec.keypoints is not None and codec.keypoints > n_keypoints:
+            raise InputError(f"{codec.keypoints} keypoints of a network that has {n_keypoints}")
+        residuals = None
+        if codec.residual != "never":
+            residuals = networks.by_name(codec.residual_network, ResidualNet)
+        header = LayeredHeader(
+            StreamHeader.of(clip, codec.name),
+            reference_qp=codec.qp,
+            best_look=codec.best_look,
+            reference_codec=codec.reference_codec,
+            keypoints_sent=True,
+            keypoint_step=codec.step,
+            paper_coder=codec.motion_coder == "paper",
+            checksum_interval=codec.checksum_interval,
+            weights_id=network.weights_id,
+            residual_id=residuals.weights_id if residuals else b"",
+            face_box=face_box.find(clip),
+        )
+        self.codec, self.clip = codec, clip
+        self.size = clip.height, clip.width
+        self.animator = FaceAnimator(network, codec.qp, codec.best_look, header.face_box)
+        self.enhancer = ResidualCoder(residuals, self.size, header.face_box) if residuals else None
+        self.sender = _Sender(codec, network.net, self.animator, self.size)
+        self.picture_rule, self.residual_rule = codec.refresh_rule(), ResidualRule(codec.qp)
+        self.writer = Writer(header)
+
+    def stream(self) -> bytes:
+        """All of it."""
+        parts = [self.writer.header]
+        parts += [self.writer.add(self._unit(t)) for t in range(self.clip.n_frames)]
+        return b"".join(parts) + self.writer.finish()
+
+    def _unit(self, t: int) -> Unit:
+        """What is sent of frame t."""
+        codec, enhancer = self.codec, self.enhancer
+        source = self.clip.y[t], self.clip.u[t], self.clip.v[t]
+        periodic = codec.residual == "period"
+        due = bool(codec.intra_period and t % codec.intra_period == 0)
+        self.animator.next_frame()
+        if t == 0 or due and not periodic:
+            return self._with_picture(source, *codec.new_picture(self.clip, t))
+        sent = self.sender.send(source)
+        error = squared_error(source, sent.shown)
+        # a switch gains by itself what its first frames lack
+        lacks = self.animator.fade is None and self.residual_rule.lacks(error)
+        wants_picture = self.picture_rule.wants_new(source, squared_error_y(source, sent.shown))
+        wants_picture |= lacks and enhancer is not None and not enhancer.may_go_on
+        residual, tried = None, False
+        if enhancer and enhancer.may_go_on and (due if periodic else wants_picture or lacks):
+            residual, tried = self._find_residual(source, sent), True
+        # costs, bits and error: of a picture where its rule says that there must be one, of nothing where it does not
+        options = {}
+        if not wants_picture and not (periodic and residual):
+            options["nothing"] = 8 * len(sent.layer), error
+        if residual:
+            options["residual"] = 8 * (len(residual.sent.layer) + len(residual.layer)), residual.error
+        if wants_picture:
+            picture, decoded = codec.new_picture(self.clip, t)
+            options["picture"] = 8 * len(picture), squared_error(source, decoded)
+        best = self.residual_rule.cheapest(options)
+        if best == "picture":
+            return self._with_picture(source, picture, decoded)
+        if residual and best == "residual":
+            return self._with_residual(source, residual)
+        if tried:
+            self.residual_rule.refused()
+        self.sender.accept(sent)
+        return Unit(keypoints=sent.layer, strength=FADES.index(codec.fade))  # of every unit: what stays takes no byte
+
+    def _find_residual(self, source: Planes, sent: _Sent) -> _Residual | None:
+        """None: no block of it is worth its bits."""
+        from hdac.codecs.residual import ALL
+
+        assert self.enhancer is not None
+        whole = self.sender.with_all(source, sent)
+        multiplier = ALL if self.codec.residual == "period" else self.residual_rule.multiplier
+        layer, shown, error = self.enhancer.find(source, whole.shown, multiplier)
+        return None if layer is None else _Residual(whole, layer, shown, error)
+
+    def _with_picture(self, source: Planes, picture: bytes, decoded: Planes) -> Unit:
+        """A new reference picture."""
+        animator, fade = self.animator, self.codec.fade
+        if animator.reference is not None and fade:
+            before = alone(animator.task(animator.motion(decoded), self.size))
+            fade = self.codec.fade_between(source, before, decoded)
+        animator.refer_to(decoded, fade=fade)
+        if self.enhancer:
+            self.enhancer.chain = 0
+        self.picture_rule.refreshed(source, decoded, 8 * len(picture))
+        self.residual_rule.renewed(squared_error(source, decoded))
+        return Unit(reference=picture, keypoints=self.sender.start(), strength=FADES.index(fade))
+
+    def _with_residual(self, source: Planes, residual: _Residual) -> Unit:
+        """The enhanced frame is the new reference."""
+        assert self.enhancer is not None
+        self.enhancer.chain += 1
+        self.sender.accept(residual.sent)
+        fade = self.codec.fade_between(source, residual.sent.shown, residual.shown)
+        self.animator.refer_to(residual.shown, residual.sent.motion, fade)
+        self.picture_rule.enhanced(source, residual.shown)
+        self.residual_rule.renewed(residual.error, 8 * len(residual.layer))
+        return Unit(keypoints=residual.sent.layer, residual=residual.layer, strength=FADES.index(fade))
 
 
 class _Sent(NamedTuple):

@@ -252,7 +252,8 @@ class Hdac(BaseLayerCodec):
                 error = squared_error(source, shown)
                 if residual_rule.lacks(error) and enhancer.may_go_on:
                     extra, enhanced, left = enhancer.find(source, shown, residual_rule.multiplier)
-                    if extra is None or residual_rule.cheapest([(0, error), (8 * len(extra), left)]) == 0:
+                    options = {"nothing": (0, error), "residual": (8 * len(extra or b""), left)}
+                    if extra is None or residual_rule.cheapest(options) == "nothing":
                         extra = None
                         residual_rule.refused()
                 if extra is not None:

@@ -117,10 +117,10 @@ class ResidualRule:
         """Squared error of this frame that a bit must be worth: the frames that follow gain as much."""
         return self.factor / max(1, self.n_frames)
 
-    def cheapest(self, options: list[tuple[int, float]]) -> int:
-        """Which of (bits, error of this frame) costs least, over as many frames as there were since the last renewal."""
-        costs = [self.factor * bits + max(1, self.n_frames) * error for bits, error in options]
-        return min(range(len(costs)), key=costs.__getitem__)
+    def cheapest(self, options: dict[str, tuple[int, float]]) -> str:
+        """Which of the options, (bits, error of this frame), costs least over as many frames as there were since the last
+        renewal; of equals the first."""
+        return min(options, key=lambda name: self.factor * options[name][0] + max(1, self.n_frames) * options[name][1])
 
     def renewed(self, error: float, residual_bits: int | None = None) -> None:
         """The reference is new, and leaves this error in its own frame. residual_bits: if by a residual, what it took."""

@@ -3,8 +3,8 @@
     python -m tests.bench.bench_parameters CLIPS [--network NAME] [--frames N] [--qp QP] [--out FILE]
 
 Parameters are those that an encoder finds in every frame, quantised, small movements left out
-(`hdac.parameters.ParameterSettings.steady`): the same for both coders at one step. Every coder's bytes are decoded again by a fresh decoder;
-the first frame is the reference and not counted. Rows:
+(`hdac.parameters.ParameterSettings.steady`): the same for both coders at one step. Every coder's bytes are decoded again by a
+fresh decoder; the first frame is the reference and not counted. Rows:
 
 raw            all parameters as fp16: 6 K + 12 bytes
 paper          the paper's coder with the tables in the weights, all K deformations, at the step that codecs use

@@ -136,6 +136,24 @@ def test_frames_that_are_wanted_are_seen_from_elsewhere_as_among_all() -> None:
         codec.decode_view(stream, turned, [6, 9])
 
 
+def test_a_switch_is_faded_when_seen_from_elsewhere_too() -> None:
+    codec = replace(FACE, qp=48, intra_period=3, keypoints=6)
+    clip, turned = moving_clip(6, 96, 96), View((15.0, 0.0, 0.0))
+    at_once, two = (codec.decode_view(replace(codec, fade=n).encode(clip), turned).y.astype(int) for n in (0, 2))
+    assert [np.array_equal(a, b) for a, b in zip(at_once, two, strict=True)] == [True] * 3 + [False] * 2 + [True]
+
+
+def test_a_new_picture_is_sent_where_a_residual_pays_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = weights.folders()[0]
+    monkeypatch.undo()  # the true rule
+    monkeypatch.setenv("HDAC_WEIGHTS", str(folder))
+    clip = moving_clip(8, 96, 96)
+    dac = Dac(qp=24, network="tiny", refresh_price=0.01, residual=True)
+    for codec in (dac, replace(FACE, qp=24, refresh="rd", refresh_price=0.01, residual="rd")):
+        units = units_of(replace(codec, residual_network="tiny-residual").encode(clip))
+        assert sum(len(unit.reference or b"") > 1 for unit in units) > 2 and all(unit.residual is None for unit in units)
+
+
 def test_a_residual_that_does_not_pay_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = weights.folders()[0]
     monkeypatch.undo()  # the true rule

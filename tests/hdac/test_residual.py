@@ -156,11 +156,13 @@ def test_a_residual_is_tried_when_as_much_was_lost_as_it_costs_and_later_if_it_d
     assert [rule.lacks(1200.0) for _ in range(3)] == [False, False, True]
     assert rule.multiplier == rule.factor / 3
     bits = round(400 / rule.factor)
-    assert rule.cheapest([(0, 1200.0), (bits, 1150.0)]) == 0  # 3 frames x 50 gained for 400
+    assert rule.cheapest({"nothing": (0, 1200.0), "residual": (bits, 1150.0)}) == "nothing"  # 3 frames x 50 gained for 400
     rule.refused()
     assert rule.price == 1200.0 and rule.n_frames == 3  # what was lost is not forgotten
     assert [rule.lacks(1200.0) for _ in range(4)] == [False, False, False, True]
-    assert rule.cheapest([(0, 1200.0), (bits, 1100.0), (90 * bits, 0.0)]) == 1
+    better = {"nothing": (0, 1200.0), "residual": (bits, 1100.0)}
+    assert rule.cheapest({**better, "picture": (90 * bits, 0.0)}) == "residual"
+    assert rule.cheapest({**better, "picture": (2 * bits, 0.0)}) == "picture"
     rule.renewed(1100.0, bits)
     assert rule.price == rule.factor * bits and not rule.lacks(1100.0) and rule.lost == 0
 
