@@ -17,6 +17,9 @@ MIN_SCORE = 0.6  # of YuNet's detections, and the overlap above which two are on
 MAX_OVERLAP = 0.3
 
 
+Points = NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Face:
     """A detected face, in pixels of its picture."""
@@ -33,6 +36,46 @@ def onnx_session(weights: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square of a picture, turned by `angle`."""
+
+    centre: tuple[float, float]
+    """x, y in pixels."""
+    side: float
+    """Pixels."""
+    angle: float = 0.0
+    """Radians, from the x axis towards y (clockwise as displayed): the slope that becomes level."""
+
+    def to_crop(self, size: int) -> Points:
+        """Affine map (2, 3) from picture to crop pixels; the crop is size x size."""
+        scale = size / self.side
+        c, s = scale * np.cos(self.angle), scale * np.sin(self.angle)
+        x, y = self.centre
+        return np.array([(c, s, size / 2 - c * x - s * y), (-s, c, size / 2 + s * x - c * y)], dtype=np.float32)
+
+    def cut(self, rgb: Plane, size: int) -> Plane:
+        """The region as uint8 (size, size, 3), its border continued where it leaves the picture."""
+        crop = cv2.warpAffine(rgb, self.to_crop(size), (size, size), borderMode=cv2.BORDER_REPLICATE)
+        return crop.astype(np.uint8, copy=False)  # uint8 already: cv2's annotations do not say so
+
+    def to_picture(self, points: Points, size: int) -> Points:
+        """Points (N, 2) in crop pixels, back in picture pixels."""
+        m = self.to_crop(size)
+        return ((points - m[:, 2]) @ np.linalg.inv(m[:, :2]).T).astype(np.float32)
+
+
+def around(face: Face, factor: float) -> Region:
+    """The upright square around a face's box, `factor` times its longer side."""
+    x, y, width, height = (float(value) for value in face.box)
+    return Region((x + width / 2, y + height / 2), factor * max(width, height))
+
+
+def run_onnx(session: onnxruntime.InferenceSession, value: Points) -> list[Points]:
+    """All outputs for a network's one input."""
+    return session.run(None, {session.get_inputs()[0].name: value})
 
 
 class FaceFinder(Protocol):
@@ -91,3 +134,19 @@ class HaarCascade:
         least = max(24, int(self.MIN_SHARE * min(gray.shape)))
         boxes = self.cascade.detectMultiScale(gray, scaleFactor=1.1, minNeighbors=5, minSize=(least, least))
         return np.array(boxes, np.float32).reshape(-1, 4)
+
+
+class Pfld:
+    """PFLD (Guo et al., "PFLD: a practical facial landmark detector", 2019): 68 points in the order of 300W."""
+
+    def __init__(self, weights: Path) -> None:
+        self.session = onnx_session(weights)
+
+    def where(self, face: Face) -> Region:
+        """What it wants to see of a picture with this face."""
+        return around(face, 1.1)
+
+    def __call__(self, rgb: Plane, where: Region) -> Points:
+        """(68, 2), (x, y) in pixels of the picture uint8 (H, W, 3), R'G'B'."""
+        crop = where.cut(rgb, 112).transpose(2, 0, 1)[None].astype(np.float32) / 255.0
+        return where.to_picture(run_onnx(self.session, crop)[0].reshape(68, 2) * 112, 112)

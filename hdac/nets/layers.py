@@ -87,6 +87,30 @@ class ResBlock(nn.Module):
         return out
 
 
+class InvertedResidual(nn.Module):
+    """1x1 to `expansion` times the channels, depthwise 3x3, 1x1, norms between them; plus the input where nothing has changed
+    its shape (Sandler et al., "MobileNetV2", CVPR 2018; FBNet's blocks are the same)."""
+
+    def __init__(self, n_in: int, n_out: int, expansion: int, stride: int = 1) -> None:
+        super().__init__()
+        wide = n_in * expansion
+        self.main = nn.Sequential(
+            conv(n_in, wide, 1),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(wide, wide, 3, stride=stride, padding=1, groups=wide),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(inplace=True),
+            conv(wide, n_out, 1),
+            nn.BatchNorm2d(n_out),
+        )
+        self.passes = n_in == n_out and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.main(x)
+        return x + out if self.passes else out
+
+
 class Beside(nn.Conv2d):
     """Adds what a 1x1 convolution makes of two other features of that size, side by side."""
 

@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from data.errors import InputError
-from hdac.nets import hybrid, residual, vid2vid
+from hdac.nets import animation, hybrid, landmarks, residual, vid2vid
 
-Settings = hybrid.NetSettings | vid2vid.Vid2VidSettings | residual.ResidualSettings
-Net = hybrid.HybridNet | vid2vid.Vid2VidNet | residual.ResidualNet
+Settings = (
+    hybrid.NetSettings
+    | vid2vid.Vid2VidSettings
+    | residual.ResidualSettings
+    | landmarks.LandmarkSettings
+    | animation.AnimationSettings
+)
+Net = hybrid.HybridNet | vid2vid.Vid2VidNet | residual.ResidualNet | landmarks.LandmarkNet | animation.AnimationNet
 
-HYBRID, VID2VID, RESIDUAL = "hybrid", "vid2vid", "residual"
-"""Kinds, as files name them; those of before there was more than one name none, and are HYBRID."""
+HYBRID = "hybrid"
+"""A kind, as files name it; that of files from before there was more than one, which name none."""
 
-SIZES: dict[str, Any] = {HYBRID: hybrid.SIZES, VID2VID: vid2vid.SIZES, RESIDUAL: residual.SIZES}
+
+class _Kind(NamedTuple):
+    settings: Any
+    """Their class."""
+    net: Any
+    sizes: Mapping[str, Any]
+
+
+_KINDS: dict[str, _Kind] = {
+    HYBRID: _Kind(hybrid.NetSettings, hybrid.HybridNet, hybrid.SIZES),
+    "vid2vid": _Kind(vid2vid.Vid2VidSettings, vid2vid.Vid2VidNet, vid2vid.SIZES),
+    "residual": _Kind(residual.ResidualSettings, residual.ResidualNet, residual.SIZES),
+    "animation": _Kind(animation.AnimationSettings, animation.AnimationNet, animation.SIZES),
+    "landmarks": _Kind(landmarks.LandmarkSettings, landmarks.LandmarkNet, landmarks.SIZES),
+}
 
 
 def sizes() -> dict[str, Settings]:
     """Settings of the networks that can be trained, by name."""
-    return {name: settings for known in SIZES.values() for name, settings in known.items()}
+    return {name: settings for kind in _KINDS.values() for name, settings in kind.sizes.items()}
 
 
 def kind_of(settings: Settings) -> str:
-    if isinstance(settings, residual.ResidualSettings):
-        return RESIDUAL
-    return VID2VID if isinstance(settings, vid2vid.Vid2VidSettings) else HYBRID
+    """As files name it."""
+    return next(name for name, kind in _KINDS.items() if isinstance(settings, kind.settings))
 
 
 def build(settings: Settings) -> Net:
     """The network, not trained."""
-    if isinstance(settings, residual.ResidualSettings):
-        return residual.ResidualNet(settings)
-    return vid2vid.Vid2VidNet(settings) if isinstance(settings, vid2vid.Vid2VidSettings) else hybrid.HybridNet(settings)
+    net: Net = _KINDS[kind_of(settings)].net(settings)
+    return net
 
 
 def settings_from(kind: str, values: dict[str, Any]) -> Settings:
     """Settings as a file of weights has them. Raises InputError for an unknown kind, unknown or missing fields."""
-    if kind not in SIZES:
+    if kind not in _KINDS:
         raise InputError(f"networks of an unknown kind {kind!r}")
-    if kind == RESIDUAL:
-        return residual.ResidualSettings.from_dict(values)
-    return vid2vid.Vid2VidSettings.from_dict(values) if kind == VID2VID else hybrid.NetSettings.from_dict(values)
+    settings: Settings = _KINDS[kind].settings.from_dict(values)
+    return settings

@@ -29,6 +29,9 @@ LEAST_DETERMINANT = 1e-3  # chosen: of a Jacobian that is inverted; those of fac
 FLOW_FIRST = 3.0  # chosen: before training the flow has e^3 times the weight of another candidate
 
 
+TRACKING_STEPS = 6  # chosen; each costs next to nothing
+
+
 class Motion(NamedTuple):
     """deformation: (B, h, w, 2) sampling grid on the reference. occlusion: (B, 1, h, w), 1 = visible in the reference."""
 
@@ -150,6 +153,19 @@ def sparse_motions(grid: Tensor, kp_reference: Keypoints, kp_target: Keypoints) 
             offset = torch.einsum("bkij,bkhwj->bkhwi", jacobian, offset)
     moved = offset + kp_reference.position[:, :, None, None]
     return torch.cat((grid.expand(b, 1, *grid.shape), moved), dim=1)
+
+
+def followed(start: Tensor, flow: Tensor) -> Tensor:
+    """Where optical flow says that points of a reference, (B, K, 2), have gone to in the target picture.
+
+    flow: (B, h, w, 2) from the target to the reference, offsets in units of sampling grids.
+    """
+    seen = flow.permute(0, 3, 1, 2)
+    at = start
+    for _ in range(TRACKING_STEPS):  # where the flow leads back to the start
+        off = F.grid_sample(seen, at.detach()[:, None], padding_mode="border", align_corners=True)[:, :, 0]
+        at = start - off.transpose(1, 2)
+    return at
 
 
 def _inverse(matrices: Tensor) -> Tensor:

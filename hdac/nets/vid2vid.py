@@ -43,7 +43,7 @@ from hdac.nets.layers import (
     warp,
     warp_packed,
 )
-from hdac.nets.motion import REFINEMENT, VARIANCE, Motion
+from hdac.nets.motion import REFINEMENT, VARIANCE, Motion, followed
 from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
 from hdac.nets.volume import Conv3d, Hourglass3d, ResBlock3d, SameBlock3d, UpBlock3d, coordinate_grid3d, warp3d
 from hdac.parameters import MAX_KEYPOINTS, table_shape
@@ -51,7 +51,6 @@ from hdac.parameters import MAX_KEYPOINTS, table_shape
 MASK_REACH, MASK_BACKGROUND = 0.2, -4.0  # chosen on people held out of training: flow is interpolated well with these alone
 OWN_SHARE = 0.2  # chosen: a person's own canonical keypoints are the template and so much of what L finds
 ANCHORED = 0.15  # chosen: about half the distance from anchor to anchor, so that they stay apart
-TRACKING_STEPS = 6  # chosen; each costs next to nothing
 N_BINS, BIN_DEGREES = 66, 3.0  # section A.1: the full range of an angle, in bins; Hopenet's (Ruiz et al.) are 3 degrees wide
 
 
@@ -230,12 +229,7 @@ def tracked(reference: Reference, found: Parameters, flow: Tensor) -> Parameters
     flow: (B, h, w, 2) from the target to the reference, offsets in units of sampling grids.
     What has moved as one is translation; depth stays as it was found.
     """
-    start = keypoints(reference.canonical, reference.parameters)[..., :2]
-    seen = flow.permute(0, 3, 1, 2)
-    at = start
-    for _ in range(TRACKING_STEPS):  # where the flow leads back to the start
-        off = F.grid_sample(seen, at.detach()[:, None], padding_mode="border", align_corners=True)[:, :, 0]
-        at = start - off.transpose(1, 2)
+    at = followed(keypoints(reference.canonical, reference.parameters)[..., :2], flow)
     moved = at - keypoints(reference.canonical, found)[..., :2]
     together = moved.mean(1)
     return found._replace(

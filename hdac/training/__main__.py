@@ -2,7 +2,7 @@
 
     hdac train prepare clips/ --out cache
     hdac train run cache --out runs/mine --minutes 60            run it again: it goes on where it was
-    hdac train poses cache                                       for face-vid2vid: head poses by a teacher
+    hdac train poses cache                                       for face-vid2vid: head poses by a teacher; likewise landmarks
     hdac train plot runs/mine                                    runs/mine/curves.svg
     hdac train export runs/mine --out weights/mine.safetensors   HDAC_WEIGHTS=weights hdac encode --network mine ..
     torchrun --nproc-per-node 4 -m hdac.training run cache --out runs/full --recipe paper
@@ -75,12 +75,12 @@ def _export(args: argparse.Namespace) -> None:
     print(f"{args.out}: step {card['steps']}, {args.out.stat().st_size / 1e6:.1f} MB, id {card['id']}")
 
 
-def _poses(args: argparse.Namespace) -> None:
-    from hdac.training.poses import add_poses
+def _labels(args: argparse.Namespace) -> None:
+    from hdac.training.teachers import add_labels
 
     clips = cache.load(args.cache)
-    add_poses(clips, args.cache)
-    print(f"{args.cache}: head poses of {len(clips)} clips")
+    add_labels(args.name, clips, args.cache)
+    print(f"{args.cache}: {args.name} of {len(clips)} clips")
 
 
 def _tables(args: argparse.Namespace) -> None:
@@ -124,9 +124,10 @@ def parser() -> argparse.ArgumentParser:
             running.add_argument(option, type=type(default), help=f"default {default!r}")
     running.set_defaults(command=_run)
 
-    posing = commands.add_parser("poses", help="head poses of a cache by a teacher, for face-vid2vid ($HDAC_METRIC_WEIGHTS)")
-    posing.add_argument("cache", type=Path, help="what `prepare` made")
-    posing.set_defaults(command=_poses)
+    for name, use in (("poses", "head poses, for face-vid2vid"), ("landmarks", "landmarks, for their student")):
+        labelling = commands.add_parser(name, help=f"{use}: of a cache, by a teacher ($HDAC_METRIC_WEIGHTS)")
+        labelling.add_argument("cache", type=Path, help="what `prepare` made")
+        labelling.set_defaults(command=_labels, name=name)
 
     tabling = commands.add_parser("tables", help="face-vid2vid: tables of the paper's coder, into exported weights")
     tabling.add_argument("weights", type=Path, help="NAME.safetensors, which is written anew")

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdac.landmarks import COUNT, MIRRORED
 from hdac.nets.flow import optical_flow
 from hdac.nets.picture import pack
 from hdac.training.cache import HEIGHT, WIDTH, CachedClip
@@ -20,7 +21,8 @@ FlowFrom = Literal["base", "source", ""]
 @dataclass(frozen=True)
 class Batch:
     """Pictures packed (B, 6, H/2, W/2); QPs (B,); flow (B, H/2, W/2, 2) from the base layer, or the source, to the reference,
-    zero where nobody wants it; pose (B, 3), yaw, pitch and roll of the source in radians, NaN where nobody knows."""
+    zero where nobody wants it; pose (B, 3), yaw, pitch and roll of the source in radians, and its landmarks (B, 68, 2) in
+    [-1, 1], NaN where nobody knows; others (B, N, 6, H/2, W/2), more frames of the clips, N = 0 where nobody wants them."""
 
     source: Tensor
     base: Tensor
@@ -29,23 +31,36 @@ class Batch:
     reference_qp: Tensor
     flow: Tensor
     pose: Tensor
+    landmarks: Tensor
+    others: Tensor
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, flow_from: FlowFrom = "base") -> Batch:
-    """A random batch: people with equal chances, then one of their clips, a variant, a frame; half of them mirrored."""
-    by_person: dict[str, list[CachedClip]] = {}
-    for clip in clips:
-        by_person.setdefault(clip.identity, []).append(clip)
-    people = list(by_person.values())
+@dataclass(frozen=True)
+class Wants:
+    """What an objective needs besides pictures."""
+
+    flow_from: FlowFrom = ""
+    """Whose optical flow to the reference, if any."""
+    n_others: int = 0
+    """How many more frames of every clip: those with the head turned farthest to either side, if its poses are known."""
+
+
+def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, wants: Wants = Wants("base")) -> Batch:
+    """A random batch: people with equal chances, then one of their clips, a variant, a frame; half of them mirrored.
+
+    Where other frames are wanted, every second picture is of a clip in which the head turns, if there is any.
+    """
+    everybody, turning = _people(clips), _people([clip for clip in clips if wants.n_others and clip.yaw_range > TURNING])
     picks = []
-    for _ in range(size):
+    for i in range(size):
+        people = turning if turning and i % 2 else everybody
         person = people[rng.integers(len(people))]
         clip = person[rng.integers(len(person))]
         picks.append((clip, int(rng.integers(len(clip.bases))), int(rng.integers(len(clip.source)))))
-    batch = collect(picks, flow_from)
+    batch = collect(picks, wants)
     mirrored = torch.from_numpy(rng.random(size) < 0.5)
     return replace(
         batch,
@@ -54,21 +69,37 @@ def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, flow_from
         reference=_mirror(batch.reference, mirrored),
         flow=torch.where(mirrored[:, None, None, None], batch.flow.flip(2) * torch.tensor([-1.0, 1.0]), batch.flow),
         pose=torch.where(mirrored[:, None], batch.pose * torch.tensor([-1.0, 1.0, -1.0]), batch.pose),
+        landmarks=torch.where(
+            mirrored[:, None, None], batch.landmarks[:, MIRRORED] * torch.tensor([-1.0, 1.0]), batch.landmarks
+        ),
+        others=_mirror(batch.others, mirrored[:, None]),
     )
 
 
-def collect(picks: list[tuple[CachedClip, int, int]], flow_from: FlowFrom = "base") -> Batch:
-    """The batch of these (clip, variant, index of a stored frame). flow_from: whose flow to the reference is wanted, if any."""
+TURNING = 17.2
+"""Degrees of yaw, 0.3 rad, by which the head turns in clips that Frontalizer's sources come from (Oquab et al., 2022)."""
+
+
+def _people(clips: list[CachedClip]) -> list[list[CachedClip]]:
+    by_person: dict[str, list[CachedClip]] = {}
+    for clip in clips:
+        by_person.setdefault(clip.identity, []).append(clip)
+    return list(by_person.values())
+
+
+def collect(picks: list[tuple[CachedClip, int, int]], wants: Wants = Wants("base")) -> Batch:
+    """The batch of these (clip, variant, index of a stored frame)."""
     chosen = [(clip, clip.variants[v], v, t) for clip, v, t in picks]
     sources = [clip.source[t] for clip, _, _, t in chosen]
     bases = [clip.bases[v][t] for clip, _, v, t in chosen]
     references = [clip.intras[v][variant["intra_index"][t]] for clip, variant, v, t in chosen]
     flows = [np.zeros((HEIGHT // 2, WIDTH // 2, 2), np.float32)] * len(picks)
-    if flow_from:
-        moved = sources if flow_from == "source" else bases
+    if wants.flow_from:
+        moved = sources if wants.flow_from == "source" else bases
         flows = [optical_flow(_luma(one), _luma(reference)) for one, reference in zip(moved, references, strict=True)]
-    unknown = np.full(3, np.nan, np.float32)
+    unknown, nowhere = np.full(3, np.nan, np.float32), np.full((COUNT, 2), np.nan, np.float32)
     poses = [unknown if clip.poses is None else np.radians(clip.poses[t]) for clip, _, _, t in chosen]
+    landmarks = [nowhere if clip.landmarks is None else clip.landmarks[t] for clip, _, _, t in chosen]
     return Batch(
         _packed(sources),
         _packed(bases),
@@ -77,7 +108,16 @@ def collect(picks: list[tuple[CachedClip, int, int]], flow_from: FlowFrom = "bas
         torch.tensor([float(variant["reference_qp"]) for _, variant, _, _ in chosen]),
         torch.from_numpy(np.stack(flows)),
         torch.from_numpy(np.stack(poses)),
+        torch.from_numpy(np.stack(landmarks)),
+        _others(picks, wants.n_others),
     )
+
+
+def _others(picks: list[tuple[CachedClip, int, int]], count: int) -> Tensor:
+    if not count:
+        return torch.zeros(len(picks), 0, 6, HEIGHT // 2, WIDTH // 2)
+    frames = [clip.source[t] for clip, _, _ in picks for t in clip.outermost(count)]
+    return _packed(frames).unflatten(0, (len(picks), count))
 
 
 def _luma(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -90,5 +130,5 @@ def _packed(frames: list[Any]) -> Tensor:
 
 def _mirror(packed: Tensor, which: Tensor) -> Tensor:
     """Left and right changed in the pictures of `which`: columns, and the two columns of luma within a packed pixel."""
-    flipped = packed.flip(-1)[:, [1, 0, 3, 2, 4, 5]]
-    return torch.where(which[:, None, None, None], flipped, packed)
+    flipped = packed.flip(-1)[..., [1, 0, 3, 2, 4, 5], :, :]
+    return torch.where(which[..., None, None, None], flipped, packed)

@@ -8,7 +8,8 @@ Every clip (256x256; `python -m data.prepare` cuts them) becomes a folder:
     source.npy    uint8 (n, H*W*3/2)   every `STRIDE`-th frame, planes as `Clip.yuv_bytes` orders them
     base_V.npy    uint8 (n, H*W*3/2)   the same frames of the decoded base layer of variant V
     intra_V.npy   uint8 (m, H*W*3/2)   the references of the animation: its intra pictures, or BPG pictures of the same frames
-    poses.npy     float32 (n, 3)       head poses of the same frames, for face-vid2vid (`hdac.training.poses`)
+    poses.npy     float32 (n, 3)       head poses of the same frames, for face-vid2vid (`hdac.training.teachers`)
+    landmarks.npy float32 (n, 68, 2)   their landmarks in [-1, 1], for the landmark student and what is driven by landmarks
 
 Quantisers are drawn per clip from its name, so a cache is the same whenever and in whichever order it is made. Clips that
 are done are not coded again.
@@ -186,6 +187,20 @@ class CachedClip:
     intras: list[NDArray[np.uint8]]
     variants: list[dict[str, Any]]
     poses: NDArray[np.float32] | None = None
+    landmarks: NDArray[np.float32] | None = None
+
+    @property
+    def yaw_range(self) -> float:
+        """Between the two frames in which the head is turned farthest to either side, in degrees; 0 where nobody knows."""
+        if self.poses is None or np.isnan(self.poses[:, 0]).all():
+            return 0.0
+        return float(np.nanmax(self.poses[:, 0]) - np.nanmin(self.poses[:, 0]))
+
+    def outermost(self, count: int) -> list[int]:
+        """Indices of stored frames: the head turned farthest to one side, to the other, next farthest to the first, .. ."""
+        yaw = np.arange(len(self.source)) if self.poses is None else np.nan_to_num(self.poses[:, 0])
+        order = np.argsort(yaw, kind="stable").tolist()
+        return [order[-1 - n // 2] if n % 2 else order[n // 2] for n in range(count)]
 
     def separate(self) -> CachedClip:
         """With those variants only that have references of their own, as in the paper. Raises InputError where none has."""
@@ -210,7 +225,7 @@ def load(folder: Path) -> list[CachedClip]:
                 [np.load(here / f"base_{v}.npy", mmap_mode="r") for v in count],
                 [np.load(here / f"intra_{v}.npy", mmap_mode="r") for v in count],
                 meta["variants"],
-                np.load(here / "poses.npy") if (here / "poses.npy").exists() else None,
+                *(np.load(file) if file.exists() else None for file in (here / "poses.npy", here / "landmarks.npy")),
             )
         )
     if not clips:

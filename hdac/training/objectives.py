@@ -6,20 +6,25 @@ import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError
 from hdac.keypoints import KeypointSettings
+from hdac.landmarks import OUTER_EYE_CORNERS, label_map
 from hdac.nets import vid2vid
+from hdac.nets.animation import MAX_SOURCES, AnimationNet, Points, Reference
 from hdac.nets.hybrid import HybridNet, Window, condition
 from hdac.nets.keypoints import Keypoints
+from hdac.nets.landmarks import LandmarkNet, Square, cut, reduced, square_around, to_samples
+from hdac.nets.motion import followed
 from hdac.nets.picture import to_rgb
 from hdac.nets.residual import BLOCK, SHRINK, ResidualNet, blocks_to_samples, gain_number, gain_of, signs_of
 from hdac.nets.vid2vid import Parameters, Vid2VidNet
 from hdac.network import by_name
-from hdac.training.batches import Batch, FlowFrom
+from hdac.training.batches import Batch, Wants
 from hdac.training.losses import (
     ThinPlateSpline,
     equivariance,
@@ -43,9 +48,10 @@ class Objective(nn.Module, ABC):
     picture."""
 
     @property
-    def flow_from(self) -> FlowFrom:
-        """Whose optical flow to the reference batches need."""
-        return ""
+    def wants(self) -> Wants:
+        """What batches need besides pictures."""
+        return Wants()
+
     corrections: ClassVar[tuple[str, ...]] = ()
     """Names of `pictures` whose gain over the base layer is reported."""
 
@@ -111,8 +117,8 @@ class HybridObjective(Objective):
     net: HybridNet
 
     @property
-    def flow_from(self) -> FlowFrom:
-        return "base"
+    def wants(self) -> Wants:
+        return Wants("base")
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
         s, device, b = self.settings, batch.source.device, len(batch.source)
@@ -171,9 +177,9 @@ class Vid2VidObjective(Objective):
     net: Vid2VidNet
 
     @property
-    def flow_from(self) -> FlowFrom:
+    def wants(self) -> Wants:
         wanted = self.net.settings.tracked or self.settings.flow_weight
-        return "source" if wanted and not self.settings.only_pose else ""
+        return Wants("source" if wanted and not self.settings.only_pose else "")
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
         s, device, b = self.settings, batch.source.device, len(batch.source)
@@ -261,8 +267,8 @@ class ResidualObjective(Objective):
     net: ResidualNet
 
     @property
-    def flow_from(self) -> FlowFrom:
-        return "base"
+    def wants(self) -> Wants:
+        return Wants("base")
 
     def __init__(self, net: nn.Module, settings: TrainSettings) -> None:
         super().__init__(net, settings)
@@ -318,6 +324,200 @@ class ResidualObjective(Objective):
         return found
 
 
+class AnimationObjective(Objective):
+    """Of the mobile family. Landmarks are those that the student finds, as in the codec."""
+
+    net: AnimationNet
+
+    def __init__(self, net: nn.Module, settings: TrainSettings) -> None:
+        super().__init__(net, settings)
+        s = self.net.settings
+        # in lists: neither trained nor saved
+        self.student = [by_name("landmarks", LandmarkNet).net] if s.landmarks_sent else []
+        self.teacher = [by_name(settings.teacher, AnimationNet).net] if settings.teacher else []
+
+    @property
+    def wants(self) -> Wants:
+        return Wants("" if self.settings.only_detector else "source", MAX_SOURCES - 1 if self.net.settings.frontal else 0)
+
+    def landmarks(self, picture: Tensor) -> Tensor | None:
+        """(B, 68, 2), as a decoder has them; None where the network needs none."""
+        if not self.student:
+            return None
+        student = self.student[0].to(picture.device)
+        with torch.no_grad(), torch.autocast(picture.device.type, enabled=False):
+            return _rounded(student(picture), self.settings.keypoint_step)
+
+    def reference(self, net: AnimationNet, batch: Batch, n_others: int) -> Reference:
+        """Of the batch's references and the first of its other frames."""
+        pictures = [batch.reference, *batch.others.unbind(1)[:n_others]]
+        sources = []
+        for picture in pictures:
+            learned = net.detect(picture)
+            learned = None if learned is None else quantised(learned, self.settings.keypoint_step)
+            sources.append(net.source(picture, Points(learned, self.landmarks(picture))))
+        return net.reference(sources)
+
+    def target(self, net: AnimationNet, batch: Batch, reference: Reference) -> Points:
+        """What is sent of the batch's sources."""
+        s, step = net.settings, self.settings.keypoint_step
+        learned = net.detect(batch.source)
+        if learned is not None and s.tracked:
+            start = reference.sources[0].points.position[:, : s.n_learned]
+            learned = Keypoints(followed(start, batch.flow))
+        landmarks, labels = self.landmarks(batch.source), None
+        if s.spade and landmarks is not None:
+            height, width = batch.source.shape[-2:]
+            drawn = [label_map(points, height, width) for points in landmarks.cpu().numpy()]
+            labels = torch.from_numpy(np.stack(drawn)).to(landmarks.device)
+        expression = net.express(batch.source)
+        if expression is not None:
+            expression = _rounded(expression, EXPRESSION_STEP)
+        return Points(None if learned is None else quantised(learned, step), landmarks, labels, expression)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
+        s, device, b = self.settings, batch.source.device, len(batch.source)
+        terms: dict[str, Tensor] = {}
+        loss = torch.zeros((), device=device)
+        look = self.all_look((torch.rand(b, generator=generator) < s.look).to(device), True)
+        found = self.net.detect(batch.source)
+        if found is not None:
+            loss = loss + self.detected(found, batch, generator, terms)
+        if s.only_detector:
+            blank = torch.zeros(b, 3, 1, 1, device=device)
+            return loss, terms, blank, blank, torch.zeros_like(look)
+        n_others = int(torch.randint(MAX_SOURCES, (), generator=generator)) if self.net.settings.frontal else 0
+        reference = self.reference(self.net, batch, n_others)
+        target = self.target(self.net, batch, reference)
+        known = condition(None, batch.reference_qp, look.float())
+        height = batch.source.shape[-2]
+        window = self.window(generator, height)
+        out = self.net(reference, target, known, window)
+        compared, more, rgb, wanted_rgb = self.compare(out.picture, window.of(batch.source, height), look)
+        terms.update(more)
+        loss = loss + compared
+        terms["warp"] = -psnr_db(out.warped, batch.source).mean()
+        loss = loss + s.warp_weight * terms["warp"]
+        if s.flow_weight and reference.flows is None:
+            terms["flow"] = flow_error(out.motion.deformation, batch.flow, batch.source, batch.reference)
+            loss = loss + s.flow_weight * terms["flow"]
+        return loss, terms, rgb, wanted_rgb, look
+
+    def detected(self, found: Keypoints, batch: Batch, generator: torch.Generator, terms: dict[str, Tensor]) -> Tensor:
+        """The terms of the keypoint detector, on what it has found in sources."""
+        s = self.settings
+        loss = torch.zeros((), device=found.position.device)
+        if s.equivariance_weight:
+            transform = ThinPlateSpline(len(batch.source), generator)
+            deformed = self.net.detect(transform.deform(batch.source))
+            assert deformed is not None
+            terms["equivariance"] = equivariance(found, deformed, transform)
+            loss = loss + s.equivariance_weight * terms["equivariance"]
+            if s.jacobian_weight and found.jacobian is not None:
+                terms["jacobian"] = jacobian_equivariance(found, deformed, transform)
+                loss = loss + s.jacobian_weight * terms["jacobian"]
+        if s.tracking_weight and not s.only_detector:
+            at_rest = self.net.detect(batch.reference)
+            assert at_rest is not None
+            terms["tracking"] = (found.position - followed(at_rest.position.detach(), batch.flow)).abs().sum(-1).mean()
+            loss = loss + s.tracking_weight * terms["tracking"]
+        if self.teacher:
+            with torch.no_grad():
+                wanted = self.teacher[0].to(batch.source.device).detect(batch.source)
+            assert wanted is not None
+            terms["distill"] = (found.position - wanted.position).abs().sum(-1).mean()
+            if found.jacobian is not None and wanted.jacobian is not None:
+                terms["distill"] = terms["distill"] + 0.1 * (found.jacobian - wanted.jacobian).abs().mean()
+            loss = loss + s.distill_weight * terms["distill"]
+        return loss
+
+    def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The reference as it is, moved, and repaired for least error and for best look; with all sources there are."""
+        assert isinstance(net, AnimationNet)
+        if self.settings.only_detector:
+            return {}
+        none, all_ = torch.zeros_like(batch.base_qp), torch.ones_like(batch.base_qp)
+        known, look = (condition(None, batch.reference_qp, wish) for wish in (none, all_))
+        reference = self.reference(net, batch, batch.others.shape[1])
+        target = self.target(net, batch, reference)
+        best = net(reference, target, look)
+        return {
+            "reference": batch.reference,
+            "moved": best.warped,
+            "animated": net(reference, target, known).picture,
+            "animated_look": best.picture,
+        }
+
+
+EXPRESSION_STEP = 512
+"""Quantiser steps per unit of an expression code: 10 bits in [-1, 1] (Oquab et al., 2022, section 4.3)."""
+
+
+class LandmarkObjective(Objective):
+    """Of the landmark student: distance from the teacher's points over that of the outer eye corners, of both its networks.
+
+    The coarse network sees pictures scaled, turned and shifted, the fine one squares that are off by as much as those of the
+    coarse one are; both see coded pictures as well as sources, in all shades.
+    """
+
+    net: LandmarkNet
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
+        device, b = batch.source.device, len(batch.source)
+
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            return (low + (high - low) * torch.rand(b, *shape, generator=generator)).to(device)
+
+        picture = torch.where(uniform(0, 1, 1, 1, 1) < CODED, batch.base, batch.source)
+        picture = (picture * uniform(0.7, 1.3, 1, 1, 1) + uniform(-0.1, 0.1, 1, 1, 1)).clamp(0, 1)
+        height, width = (2 * n for n in picture.shape[-2:])
+        known = ~batch.landmarks.isnan().any(-1).any(-1)
+        points = to_samples(batch.landmarks.nan_to_num(), height, width)
+        around, whole = square_around(points), self.net.whole(picture)
+        far = Square(
+            around.centre + around.side[:, None] * uniform(-0.2, 0.2, 2),
+            torch.maximum(whole.side * uniform(0.5, 1.2), 1.2 * around.side),
+            uniform(-0.5, 0.5),
+        )
+        near = Square(
+            around.centre + around.side[:, None] * uniform(-0.08, 0.08, 2),
+            around.side * uniform(0.85, 1.2),
+            around.angle + uniform(-0.2, 0.2),
+        )
+        terms = {}
+        sides = self.net.settings.sides
+        for name, network, square, seen, side in (
+            ("coarse", self.net.coarse, far, reduced(picture), sides[0]),
+            ("fine", self.net.fine, near, picture, sides[1]),
+        ):
+            wanted = square.from_picture(points)
+            off = eye_distances(network(cut(seen, square, side)), wanted)
+            terms[name] = (off * known).sum() / known.sum().clamp_min(1)
+        blank = torch.zeros(b, 3, 1, 1, device=device)
+        return terms["coarse"] + terms["fine"], terms, blank, blank, torch.zeros(b, dtype=torch.bool, device=device)
+
+    def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {}
+
+    def errors(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """NME against the teacher, on sources and on their base layers: distance over that of the outer eye corners."""
+        assert isinstance(net, LandmarkNet)
+        known = ~batch.landmarks.isnan().any(-1).any(-1)
+        found = {"nme": net(batch.source), "nme_base": net(batch.base)}
+        return {name: eye_distances(points, batch.landmarks)[known] for name, points in found.items()}
+
+
+CODED = 0.3
+"""Chosen: share of base layers among what the landmark student is trained on."""
+
+
+def eye_distances(points: Tensor, wanted: Tensor) -> Tensor:
+    """Mean distance of landmarks (B, 68, 2) from those that were wanted, over the distance of their outer eye corners, (B,)."""
+    left, right = (wanted[:, i] for i in OUTER_EYE_CORNERS)
+    eyes = torch.linalg.vector_norm(right - left, dim=-1).clamp_min(1e-3)
+    return torch.linalg.vector_norm(points - wanted, dim=-1).mean(-1) / eyes
+
+
 MAKER = "lite"
 """Weights that make the pictures that residuals are trained on."""
 
@@ -326,6 +526,8 @@ OBJECTIVES: dict[type[nn.Module], type[Objective]] = {
     HybridNet: HybridObjective,
     Vid2VidNet: Vid2VidObjective,
     ResidualNet: ResidualObjective,
+    LandmarkNet: LandmarkObjective,
+    AnimationNet: AnimationObjective,
 }
 
 

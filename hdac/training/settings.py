@@ -91,6 +91,14 @@ class TrainSettings:
     flow_weight: float = 0.0
     """face-vid2vid (ours): of the picture's motion against optical flow from source to reference, a teacher at training only,
     in units of sampling grids. Photometric terms alone are slow to move anything."""
+    tracking_weight: float = 0.0
+    """Mobile family (ours): of keypoints that are detected, against where optical flow says that those of the reference are."""
+    teacher: str = ""
+    """Mobile family: weights whose detector is distilled (Lu and Zheng, Eq. 1); \"\": none."""
+    distill_weight: float = 100.0
+    """Of that."""
+    only_detector: bool = False
+    """Mobile family: the keypoint detector alone is trained."""
     deformation_weight: float = 5.0
     """face-vid2vid: of the deformations' size, as published."""
     dropout: float = 0.75
@@ -117,6 +125,8 @@ class TrainSettings:
             raise InputError(f"batch and steps must be positive, got {self.batch} and {self.steps}")
         if self.only_pose and not isinstance(self.net, Vid2VidSettings):
             raise InputError(f"networks of size {self.size} have no head pose to train alone")
+        if (self.only_detector or self.teacher) and not getattr(self.net, "n_learned", 0):
+            raise InputError(f"networks of size {self.size} have no keypoint detector to train alone or to distil")
         if self.matching_weight and not self.adversarial_weight:
             raise InputError(f"matching_weight {self.matching_weight} without an adversarial_weight: there is no discriminator")
         least = MIN_WINDOW_ADVERSARIAL if self.adversarial_weight else MIN_WINDOW
@@ -169,6 +179,12 @@ RECIPES = {
         flow_weight=100.0,
     ),
     "face-vid2vid-pose": TrainSettings(size="face-vid2vid", batch=32, only_pose=True, look=0.0, perceptual=""),
+    "animation": TrainSettings(
+        size="motion-net-20l", batch=8, look=0.7, perceptual_weight=100.0, learning_rate=1e-3, flow_weight=50.0
+    ),
+    "landmarks": TrainSettings(
+        size="landmarks", batch=48, look=0.0, perceptual="", warp_weight=0.0, learning_rate=2e-3, window=32
+    ),
     "residual": TrainSettings(size="residual", look=0.0, perceptual="", warp_weight=0.0),
     # Wang et al., section A.3: 100 epochs of 280,000 clips on eight GPUs; the batch is not published
     "face-vid2vid-paper": replace(

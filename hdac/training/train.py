@@ -238,7 +238,7 @@ class Run:
         for clip in chosen:
             moments = np.linspace(len(clip.source) // 3, len(clip.source) - 1, n_frames).astype(int)
             picks = [(clip, v, int(t)) for v in range(len(clip.bases)) for t in moments]
-            batch = collect(picks, self.objective.flow_from).to(self.device)
+            batch = collect(picks, self.objective.wants).to(self.device)
             with self.autocast():
                 pictures = self.objective.pictures(self.ema, batch)
             for name, values in self.objective.errors(self.ema, batch).items():
@@ -311,7 +311,7 @@ def _train(
     began = saved = shown = time.monotonic()
     so_far, n_begun, terms_sum = state.seconds, state.step, _Mean()
     while True:
-        batch = draw(training, state.rng, s.batch, objective.flow_from)
+        batch = draw(training, state.rng, s.batch, objective.wants)
         terms_sum.add(state.advance(parallel, batch.to(state.device)))
         now = time.monotonic()
         state.seconds = so_far + now - began

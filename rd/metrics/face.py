@@ -27,13 +27,12 @@ from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from data import pretrained
 from data.clip import Clip
 from data.errors import WeightsUnavailable
-from data.faces import Face, YuNet, onnx_session
+from data.faces import Face, Pfld, Region, YuNet, around, onnx_session, run_onnx
 from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 
 Picture = NDArray[np.uint8]
@@ -60,35 +59,6 @@ BLENDSHAPE_POINTS = np.array(
     384 385 386 387 388 389 390 397 398 400 402 405 409 415 454 466 468 469 470 471 472 473 474 475 476 477""".split(),
     dtype=np.int64,
 )
-
-
-@dataclass(frozen=True)
-class Region:
-    """A square of a picture, turned by `angle`."""
-
-    centre: tuple[float, float]
-    """x, y in pixels."""
-    side: float
-    """Pixels."""
-    angle: float = 0.0
-    """Radians, from the x axis towards y (clockwise as displayed): the slope that becomes level."""
-
-    def to_crop(self, size: int) -> Array:
-        """Affine map (2, 3) from picture to crop pixels; the crop is size x size."""
-        scale = size / self.side
-        c, s = scale * np.cos(self.angle), scale * np.sin(self.angle)
-        x, y = self.centre
-        return np.array([(c, s, size / 2 - c * x - s * y), (-s, c, size / 2 + s * x - c * y)], dtype=np.float32)
-
-    def cut(self, rgb: Picture, size: int) -> Picture:
-        """The region as uint8 (size, size, 3), its border continued where it leaves the picture."""
-        crop = cv2.warpAffine(rgb, self.to_crop(size), (size, size), borderMode=cv2.BORDER_REPLICATE)
-        return crop.astype(np.uint8, copy=False)  # uint8 already: cv2's annotations do not say so
-
-    def to_picture(self, points: Array, size: int) -> Array:
-        """Points (N, 2) in crop pixels, back in picture pixels."""
-        m = self.to_crop(size)
-        return ((points - m[:, 2]) @ np.linalg.inv(m[:, :2]).T).astype(np.float32)
 
 
 def measure(source: Clip, decoded: Clip, columns: Collection[str]) -> dict[str, Score | MetricUnavailable]:
@@ -213,7 +183,7 @@ class Identity(Network[Array]):
 
     def __call__(self, rgb: Picture, where: Array) -> Array:
         aligned = cv2.warpAffine(rgb, similarity(where, ALIGNED_POINTS), (112, 112), borderMode=cv2.BORDER_REPLICATE)
-        embedding = _run(self.session, aligned.transpose(2, 0, 1)[None].astype(np.float32))[0].ravel()
+        embedding = run_onnx(self.session, aligned.transpose(2, 0, 1)[None].astype(np.float32))[0].ravel()
         return embedding / np.linalg.norm(embedding)
 
 
@@ -221,14 +191,13 @@ class Landmarks(Network[Region]):
     """PFLD: 68 points (68, 2) in picture pixels."""
 
     def __init__(self, path: Path) -> None:
-        self.session = onnx_session(path)
+        self.points = Pfld(path)
 
     def where(self, rgb: Picture, face: Face) -> Region:
-        return _around(face, 1.1)
+        return self.points.where(face)
 
     def __call__(self, rgb: Picture, where: Region) -> Array:
-        crop = where.cut(rgb, 112).transpose(2, 0, 1)[None].astype(np.float32) / 255.0
-        return where.to_picture(_run(self.session, crop)[0].reshape(68, 2) * 112, 112)
+        return self.points(rgb, where)
 
 
 class HeadPose(Network[Region]):
@@ -238,12 +207,12 @@ class HeadPose(Network[Region]):
         self.sessions = (onnx_session(first), onnx_session(second))
 
     def where(self, rgb: Picture, face: Face) -> Region:
-        return _around(face, 1.2)
+        return around(face, 1.2)
 
     def __call__(self, rgb: Picture, where: Region) -> Array:
         bgr = where.cut(rgb, 64)[:, :, ::-1].transpose(2, 0, 1)[None]
         crop = (bgr.astype(np.float32) - 127.5) / 128.0
-        return np.mean([_run(session, crop)[0].ravel() for session in self.sessions], axis=0)
+        return np.mean([run_onnx(session, crop)[0].ravel() for session in self.sessions], axis=0)
 
 
 class Expression(Network[Region]):
@@ -256,7 +225,7 @@ class Expression(Network[Region]):
     def where(self, rgb: Picture, face: Face) -> Region:
         """The mesh's own square around the face: cut once by the detector's box, and twice by the mesh's extent."""
         (x0, y0), (x1, y1) = face.points[:2]
-        box = _around(face, 1.5)
+        box = around(face, 1.5)
         region = Region(box.centre, box.side, float(np.arctan2(y1 - y0, x1 - x0)))
         for _ in range(2):
             region = _extent(self.mesh(rgb, region))
@@ -266,12 +235,12 @@ class Expression(Network[Region]):
         mesh = self.mesh(rgb, where)
         irises = [self.iris(rgb, mesh[list(corners)], mirrored=k == 1) for k, corners in enumerate(MESH_EYE_CORNERS)]
         points = np.concatenate((mesh, *irises))[BLENDSHAPE_POINTS]
-        return _run(self.blendshapes_session, points[None])[0].ravel()
+        return run_onnx(self.blendshapes_session, points[None])[0].ravel()
 
     def mesh(self, rgb: Picture, region: Region) -> Array:
         """468 points (468, 2) in picture pixels."""
         crop = region.cut(rgb, 192)[None].astype(np.float32) / 255.0
-        points = next(out for out in _run(self.mesh_session, crop) if out.size == 468 * 3)
+        points = next(out for out in run_onnx(self.mesh_session, crop) if out.size == 468 * 3)
         return region.to_picture(points.reshape(468, 3)[:, :2], 192)
 
     def iris(self, rgb: Picture, corners: Array, mirrored: bool) -> Array:
@@ -284,7 +253,7 @@ class Expression(Network[Region]):
         region = Region((float(middle[0]), float(middle[1])), 2.3 * float(np.hypot(dx, dy)), float(np.arctan2(dy, dx)))
         crop = region.cut(rgb, 64)
         crop = crop[:, ::-1] if mirrored else crop
-        out = next(out for out in _run(self.iris_session, crop[None].astype(np.float32) / 255.0) if out.size == 5 * 3)
+        out = next(out for out in run_onnx(self.iris_session, crop[None].astype(np.float32) / 255.0) if out.size == 5 * 3)
         points = out.reshape(5, 3)[:, :2]
         if mirrored:
             points = np.stack((64 - points[:, 0], points[:, 1]), 1)
@@ -302,12 +271,6 @@ def similarity(points: Array, onto: Array) -> Array:
     a = np.vdot(z - z.mean(), w - w.mean()) / np.vdot(z - z.mean(), z - z.mean())
     b = w.mean() - a * z.mean()
     return np.array([(a.real, -a.imag, b.real), (a.imag, a.real, b.imag)], dtype=np.float32)
-
-
-def _around(face: Face, factor: float) -> Region:
-    """The upright square around a face's box, `factor` times its longer side."""
-    x, y, width, height = (float(value) for value in face.box)
-    return Region((x + width / 2, y + height / 2), factor * max(width, height))
 
 
 def _extent(mesh: Array) -> Region:
@@ -359,8 +322,3 @@ def _head_pose(first: Path, second: Path) -> HeadPose:
 @lru_cache(maxsize=1)
 def _expression(mesh: Path, iris: Path, blendshapes: Path) -> Expression:
     return Expression(mesh, iris, blendshapes)
-
-
-def _run(session: onnxruntime.InferenceSession, value: Array) -> list[Array]:
-    """All outputs for a network's one input."""
-    return session.run(None, {session.get_inputs()[0].name: value})

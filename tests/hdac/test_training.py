@@ -160,7 +160,8 @@ def face_loss_of(settings: TrainSettings, clips: list[cache.CachedClip]) -> tupl
     torch.manual_seed(1)
     net = vid2vid.Vid2VidNet(settings.net)
     nn.init.normal_(net.estimator.deformation.weight, std=0.1)
-    batch = replace(batches.draw(clips, np.random.default_rng(1), settings.batch, "source"), pose=torch.full((2, 3), 0.1))
+    drawn = batches.draw(clips, np.random.default_rng(1), settings.batch, batches.Wants("source"))
+    batch = replace(drawn, pose=torch.full((2, 3), 0.1))
     loss, terms, *_ = Vid2VidObjective(net, settings)(batch, torch.Generator().manual_seed(1))
     loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
@@ -180,8 +181,8 @@ def test_a_run_for_the_pose_alone_changes_the_estimator_alone(prepared: Path, tm
     settings = TrainSettings(size="tiny-tracked", batch=2, perceptual="", only_pose=True, steps=2)
     run = Run(settings, tmp_path / "run")
     before = {name: value.clone() for name, value in run.net.named_parameters()}
-    batch = replace(batches.draw(cache.load(prepared), run.rng, 2, ""), pose=torch.full((2, 3), 0.1))
-    assert run.objective.flow_from == "" and run.advance(run.objective, batch).keys() == {"pose"}
+    batch = replace(batches.draw(cache.load(prepared), run.rng, 2, batches.Wants()), pose=torch.full((2, 3), 0.1))
+    assert run.objective.wants == batches.Wants() and run.advance(run.objective, batch).keys() == {"pose"}
     changed = {name for name, value in run.net.named_parameters() if not torch.equal(value, before[name])}
     assert changed and all(name.startswith("estimator.") for name in changed)
     with pytest.raises(InputError, match="no head pose"):
@@ -221,7 +222,7 @@ def test_other_networks_are_trained_resumed_and_exported_by_the_same_script(
 
 def test_mirrored_pictures_have_mirrored_poses(prepared: Path) -> None:
     clips = [replace(clip, poses=np.tile(np.float32([10, 20, 30]), (len(clip.source), 1))) for clip in cache.load(prepared)]
-    batch = batches.draw(clips, np.random.default_rng(0), 16, "")
+    batch = batches.draw(clips, np.random.default_rng(0), 16, batches.Wants())
     degrees = {tuple(row) for row in np.degrees(batch.pose.numpy()).round().astype(int).tolist()}
     assert degrees == {(10, 20, 30), (-10, 20, -30)}
     assert batches.draw(cache.load(prepared), np.random.default_rng(0), 2).pose.isnan().all()

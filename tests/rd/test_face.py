@@ -15,7 +15,7 @@ from skimage import data as photographs
 
 from data import pretrained
 from data.clip import Clip
-from data.faces import YuNet
+from data.faces import Region, YuNet
 from rd.metrics import face
 from rd.metrics.score import MetricUnavailable, Score
 from tests.paths import TRAIN_CLIPS, needs_shared
@@ -111,7 +111,7 @@ def test_a_shift_moves_all_landmarks_by_its_length(shared_metric_weights: None, 
 @pytest.mark.needs_shared
 def test_mirroring_negates_yaw_and_roll_and_keeps_pitch(shared_metric_weights: None, frames: Pictures) -> None:
     detector, pose = YuNet(pretrained.find("yunet")), face._build("pose_deg")
-    turned = face.Region((128.0, 128.0), 256.0, angle=0.3)  # 17 degrees, so that there is a roll to negate
+    turned = Region((128.0, 128.0), 256.0, angle=0.3)  # 17 degrees, so that there is a roll to negate
     rolled = turned.cut(frames[0], 256)
     mirrored = np.ascontiguousarray(rolled[:, ::-1])
     one, other = (pose(rgb, pose.where(rgb, detector.faces(rgb)[0])) for rgb in (rolled, mirrored))
@@ -195,7 +195,7 @@ def test_similarity_recovers_rotation_scale_and_shift() -> None:
 
 
 def test_a_region_maps_its_points_there_and_back() -> None:
-    region = face.Region((40.0, 60.0), 50.0, angle=0.3)
+    region = Region((40.0, 60.0), 50.0, angle=0.3)
     points = np.array([(0.0, 0.0), (64.0, 10.0), (32.0, 32.0)], np.float32)
     there = region.to_picture(points, 64)
     assert there[2] == pytest.approx([40.0, 60.0], abs=1e-3)

@@ -1,0 +1,523 @@
+"""The networks of the mobile family: keypoints and landmarks move a reference picture, small networks repair it.
+
+    reference --> E --> features --------------------- warp, occlusion --> blocks -> up -> up --> correction --\\
+        \\---> points \\                                /                   (SPADE)  (SPADE)                     > picture
+    target ---> points > dense motion ---------------/---> reference picture, warped ------------------------/
+
+Points are keypoints that the network finds itself (10 "U"), landmarks of the face (20, 33 or 68 "L", `hdac.landmarks`), or
+both. Which of them, and what else a picture is made of, are settings of one network:
+
+    FOMM              U with Jacobians, blocks of plain convolutions: Siarohin et al., NeurIPS 2019
+    Motion Net        U, L, or both, no Jacobians: Oquab et al., CVPR workshops 2021, section 3.2
+    Motion-SPADE      likewise, and SPADE normalisation in the up blocks by polygons of brows, eyes and mouth: section 3.4
+    Frontalizer       up to three references, each warped to learned frontal positions of the points and merged by softmax
+                      confidence; expression codes: Oquab et al., "Efficient conditioned face animation using frontally-viewed
+                      embedding", CVPR workshops 2022, sections 3.2.1 and 3.2.2
+    ultra-lightweight FOMM with half the channels and a detector of 0.16 M parameters: Lu and Zheng, ZTE Communications 2023
+
+What differs from the papers, in lite size: pictures are packed 4:2:0 (`hdac.nets.picture`); the reference picture itself is
+warped, and what the blocks give is a gated correction of it, as everywhere in this project; the masks of the K + 1 motions
+begin as bells around the points, so that points move what is near them before anything is learnt; and networks are told the
+quantiser of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data.errors import InputError
+from hdac.landmarks import FRONTAL, N_LABELS, SUBSETS
+from hdac.nets.hybrid import CONDITION, MOTION_SIDE, Output, Window
+from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints, anchors
+from hdac.nets.layers import (
+    AntiAlias,
+    Beside,
+    InvertedResidual,
+    ResBlock,
+    SameBlock,
+    UNet,
+    conv,
+    coordinate_grid,
+    resize_field,
+    warp,
+    warp_packed,
+)
+from hdac.nets.motion import REFINEMENT, VARIANCE, Motion, sparse_motions
+from hdac.nets.picture import PACKED_CHANNELS
+
+HEAT_SIDE = 32
+"""Of what dense motion sees."""
+REACH_LEARNED, REACH_LANDMARKS = 0.2, 0.08
+"""Chosen: of the bells that masks begin as; landmarks lie closer together."""
+BACKGROUND = -4.0
+SPADE_HIDDEN = 32  # section 4.1
+MAX_SOURCES = 3
+
+
+@dataclass(frozen=True)
+class AnimationSettings:
+    """Everything that determines the shapes; a checkpoint carries it."""
+
+    name: str
+    n_learned: int = 10
+    """Keypoints that the network finds."""
+    jacobians: bool = False
+    """Of them."""
+    n_landmarks: int = 0
+    """Landmarks that move the picture: the size of one of `hdac.landmarks.SUBSETS`, or 0."""
+    spade: bool = False
+    """Whether up blocks see polygons; their landmarks are sent, too."""
+    frontal: bool = False
+    """Whether there may be several references, merged in a frontal position."""
+    n_expression: int = 0
+    """Numbers of the free expression code."""
+    dense: bool = False
+    """Plain convolutions instead of MobileNetV2's blocks."""
+    light_detector: bool = False
+    """The keypoint detector of Lu and Zheng."""
+    tracked: bool = True
+    """Whether learned keypoints of a target picture are where optical flow says that those of the reference are, or where the
+    detector finds them."""
+    widths: tuple[int, ...] = (24, 48, 96)
+    """Channels at the size of packed pictures, half of it, .."""
+    n_blocks: int = 3
+    """At the smallest size."""
+    expansion: int = 3
+    motion: tuple[int, int, int] = (32, 96, 3)
+    """Width, largest width and down blocks of the U-Net of dense motion."""
+
+    def __post_init__(self) -> None:
+        if self.n_landmarks and self.n_landmarks not in SUBSETS:
+            raise InputError(f"{self.n_landmarks} landmarks; there are {', '.join(map(str, SUBSETS))}")
+        if not self.n_learned and not self.n_landmarks:
+            raise InputError("a network with neither keypoints nor landmarks moves nothing")
+        if (self.jacobians or self.light_detector) and not self.n_learned:
+            raise InputError("Jacobians and a detector are those of learned keypoints, of which there are none")
+        if self.jacobians and self.frontal:
+            raise InputError("points with Jacobians have no frontal position")
+
+    @property
+    def n_points(self) -> int:
+        """That move the picture."""
+        return self.n_learned + self.n_landmarks
+
+    @property
+    def landmarks_sent(self) -> tuple[int, ...]:
+        """Which landmarks travel: those that move the picture, and those of the polygons."""
+        wanted = set(SUBSETS[self.n_landmarks]) if self.n_landmarks else set()
+        return tuple(sorted(wanted | (set(SUBSETS[60]) if self.spade else set())))
+
+    @property
+    def multiple(self) -> int:
+        """Coded pictures are padded to multiples of this, in luma samples."""
+        return 2 << len(self.widths) - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> AnimationSettings:
+        """The reverse of `to_dict`; raises InputError for unknown or missing fields."""
+        try:
+            return cls(**{**values, "widths": tuple(values["widths"]), "motion": tuple(values["motion"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not the settings of an animation network: {error}") from error
+
+
+def _family() -> dict[str, AnimationSettings]:
+    named: dict[str, dict[str, Any]] = {
+        "fomm": {"jacobians": True, "dense": True, "tracked": False},
+        "motion-net-10u": {},
+        "motion-net-20l": {"n_learned": 0, "n_landmarks": 20},
+        "motion-net-68l": {"n_learned": 0, "n_landmarks": 68},
+        "motion-net-10u+20l": {"n_landmarks": 20},
+        "motion-spade-10u": {"spade": True},
+        "motion-spade-20l": {"n_learned": 0, "n_landmarks": 20, "spade": True},
+        "motion-spade-10u+20l": {"n_landmarks": 20, "spade": True},
+        "frontalizer-sup": {"n_learned": 0, "n_landmarks": 33, "frontal": True},
+        "frontalizer-sup+unsup": {"n_landmarks": 33, "frontal": True},
+        "frontalizer-expr": {"n_landmarks": 33, "frontal": True, "n_expression": 16},
+        "ultralight": {
+            "jacobians": True,
+            "dense": True,
+            "tracked": False,
+            "light_detector": True,
+            "widths": (12, 24, 48),
+        },
+    }
+    return {name: AnimationSettings(name, **values) for name, values in named.items()}
+
+
+SIZES = _family()
+
+
+class Points(NamedTuple):
+    """What moves a picture, and what else is said of it.
+
+    learned:    keypoints (B, U, 2) with or without Jacobians (B, U, 2, 2), (x, y) in [-1, 1]; None where there are none.
+    landmarks:  (B, 68, 2) likewise; of those that do not travel anything may be said. None where none are needed.
+    labels:     uint8 or int64 (B, h, w) of `hdac.landmarks.label_map` at the size of packed pictures, with SPADE.
+    expression: (B, M) in [-1, 1].
+    """
+
+    learned: Keypoints | None
+    landmarks: Tensor | None = None
+    labels: Tensor | None = None
+    expression: Tensor | None = None
+
+
+class Source(NamedTuple):
+    """What a decoder keeps of a reference picture."""
+
+    picture: Tensor
+    """Packed (B, 6, H/2, W/2)."""
+    small: Tensor
+    """(B, 6, HEAT_SIDE, HEAT_SIDE)."""
+    points: Keypoints
+    """All that move the picture, (B, K, 2)."""
+    features: list[Tensor]
+    """Largest size first."""
+
+
+class Reference(NamedTuple):
+    """One or more sources; more than one, or a network with frontal positions: merged."""
+
+    sources: list[Source]
+    points: Keypoints
+    """Where the points of the features are: those of the only source, or frontal."""
+    small: Tensor
+    features: list[Tensor]
+    flows: list[Tensor] | None
+    """From frontal positions to each source, (B, h, w, 2) sampling grids, and .."""
+    shares: Tensor | None
+    """.. what each of them contributes, (B, N, h, w); None without frontal positions."""
+
+
+class LightDetector(nn.Module):
+    """Keypoints with Jacobians from a 64x64 picture, by strided MobileNetV2 blocks and one linear layer: 0.16 M parameters."""
+
+    def __init__(self, n_keypoints: int, jacobians: bool, n_in: int, n_removed: int = 0) -> None:
+        """n_removed: last blocks that pruning has taken away."""
+        super().__init__()
+        self.n_keypoints = n_keypoints
+        widths = (16, 24, 40, 56, 72, 72, 72)
+        strides = (1, 2, 2, 2, 2, 1, 1)
+        layers: list[nn.Module] = [conv(n_in, 16, stride=2), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+        before = 16
+        for width, stride in list(zip(widths, strides, strict=True))[: len(widths) - n_removed]:
+            layers.append(InvertedResidual(before, width, 3, stride))
+            before = width
+        self.body = nn.Sequential(*layers)
+        self.places = nn.Linear(before * 4, 2 * n_keypoints)
+        self.jacobian = nn.Linear(before * 4, 4 * n_keypoints) if jacobians else None
+        nn.init.normal_(self.places.weight, std=1e-3)
+        self.places.bias.data = anchors(n_keypoints).flatten()
+        if self.jacobian is not None:
+            nn.init.zeros_(self.jacobian.weight)
+            self.jacobian.bias.data = torch.tensor([1.0, 0.0, 0.0, 1.0]).repeat(n_keypoints)
+
+    def forward(self, picture: Tensor) -> Keypoints:
+        seen = F.adaptive_avg_pool2d(self.body(picture - 0.5), 2).flatten(1)
+        with torch.autocast(seen.device.type, enabled=False):
+            seen = seen.float()
+            position = self.places(seen).view(-1, self.n_keypoints, 2)
+            jacobian = None if self.jacobian is None else self.jacobian(seen).view(-1, self.n_keypoints, 2, 2)
+        return Keypoints(position.clamp(-1, 1), jacobian)
+
+
+class MobileHourglass(UNet):
+    """FOMM's U-Net of MobileNetV2's blocks: strided ones down, nearest neighbour and a block up, skips by concatenation."""
+
+    def __init__(self, n_in: int, width: int, max_width: int, depth: int, expansion: int) -> None:
+        super().__init__()
+        widths = [n_in, *(min(max_width, width << level) for level in range(depth))]
+        self.down = nn.ModuleList(
+            InvertedResidual(a, b, expansion, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.up = nn.ModuleList()
+        for level in reversed(range(depth)):
+            n_skipped = 1 if level == depth - 1 else 2
+            out = widths[level] if level else width
+            self.up.append(
+                nn.Sequential(nn.Upsample(scale_factor=2), InvertedResidual(n_skipped * widths[level + 1], out, expansion))
+            )
+        self.n_out = width + n_in
+
+
+class MotionField(nn.Module):
+    """Points of a reference and of a target to a motion field: masks over K + 1 motions, occlusion, a refinement and, for
+    merging, a confidence.
+
+    Seen are differences of Gaussians around the points, and the reference picture, small.
+    """
+
+    def __init__(self, s: AnimationSettings) -> None:
+        super().__init__()
+        width, max_width, depth = s.motion
+        self.first = SameBlock(s.n_points + PACKED_CHANNELS, width, 1)
+        self.hourglass = MobileHourglass(width, width, max_width, depth, s.expansion)
+        k = s.n_points
+        self.heads = conv(self.hourglass.n_out, k + 1 + 1 + 2 + 1)
+        nn.init.zeros_(self.heads.weight)
+        assert self.heads.bias is not None
+        self.heads.bias.data = torch.tensor([*[0.0] * (k + 1), 2.0, 0.0, 0.0, 0.0])
+        reach = torch.tensor([REACH_LEARNED] * s.n_learned + [REACH_LANDMARKS] * s.n_landmarks)
+        self.reach = nn.Parameter(reach.log())
+        self.background = nn.Parameter(torch.tensor(BACKGROUND))
+
+    def forward(self, small: Tensor, at_reference: Keypoints, at_target: Keypoints) -> tuple[Motion, Tensor]:
+        """small: (B, 6, HEAT_SIDE, HEAT_SIDE). Returns the motion and the confidence (B, 1, h, w), both at MOTION_SIDE."""
+        grid = coordinate_grid(HEAT_SIDE, HEAT_SIDE, small)
+        heat = _bells(grid, at_target.position, VARIANCE) - _bells(grid, at_reference.position, VARIANCE)
+        out = self.heads(self.hourglass(self.first(torch.cat((heat.to(small.dtype), small - 0.5), dim=1)))).float()
+        out = F.interpolate(out, size=(MOTION_SIDE, MOTION_SIDE), mode="bilinear", align_corners=True)
+        k = at_target.position.shape[1]
+        scores, occlusion, bent, confidence = out.split([k + 1, 1, 2, 1], dim=1)
+        grid = coordinate_grid(MOTION_SIDE, MOTION_SIDE, small)
+        squared = (grid - at_target.position[:, :, None, None]).square().sum(-1)
+        near = -squared / (2 * (2 * self.reach).exp()[:, None, None])
+        scores = scores + torch.cat((self.background.expand(len(near), 1, *near.shape[2:]), near), dim=1)
+        masks = torch.softmax(scores, dim=1)
+        motions = sparse_motions(grid, at_reference, at_target)
+        deformation = (masks[..., None] * motions).sum(1) + REFINEMENT * torch.tanh(bent).permute(0, 2, 3, 1)
+        return Motion(deformation, torch.sigmoid(occlusion)), confidence
+
+
+class Spade(nn.Module):
+    """Spatially adaptive normalisation (Park et al., CVPR 2019) by label maps, with 1x1 kernels (section 4.1)."""
+
+    def __init__(self, channels: int, n_labels: int = N_LABELS) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.seen = conv(n_labels, SPADE_HIDDEN, 1)
+        self.scales = conv(SPADE_HIDDEN, 2 * channels, 1)
+        nn.init.zeros_(self.scales.weight)
+        assert self.scales.bias is not None
+        nn.init.zeros_(self.scales.bias)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """labels: one-hot (B, n_labels, h, w)."""
+        scale, shift = self.scales(F.relu(self.seen(labels))).chunk(2, dim=1)
+        return self.norm(x) * (1 + scale) + shift
+
+
+class Up(nn.Module):
+    """One size of the decoder: up, the animated features of that size beside it, SPADE, a block."""
+
+    def __init__(self, s: AnimationSettings, level: int) -> None:
+        super().__init__()
+        width = s.widths[level]
+        self.up = nn.Sequential(conv(s.widths[level + 1], width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.skip = Beside(width)
+        self.spade = Spade(width) if s.spade else None
+        self.block = _block(s, width)
+
+    def forward(self, x: Tensor, animated: Tensor, warped: Tensor, labels: Tensor | None) -> Tensor:
+        x = F.interpolate(self.up(x), scale_factor=2, mode="nearest")
+        x = self.skip(x, animated, warped)
+        if self.spade is not None:
+            assert labels is not None
+            x = self.spade(x, labels)
+        return self.block(x)
+
+
+def _block(s: AnimationSettings, width: int) -> nn.Module:
+    return ResBlock(width, normalise=False) if s.dense else InvertedResidual(width, width, s.expansion)
+
+
+class AnimationNet(nn.Module):
+    """Decoder and, for its keypoints and expression codes, encoder network of the mobile family."""
+
+    def __init__(self, settings: AnimationSettings) -> None:
+        super().__init__()
+        s = self.settings = settings
+        self.reduce = AntiAlias(PACKED_CHANNELS, factor=2)
+        self.detector: LightDetector | KeypointDetector | None = None
+        if s.light_detector:
+            self.detector = LightDetector(s.n_learned, s.jacobians, PACKED_CHANNELS)
+        elif s.n_learned:
+            self.detector = KeypointDetector(
+                DetectorSettings(s.n_learned, s.jacobians, 16, 128, 3, anchored=0.2), PACKED_CHANNELS
+            )
+        self.motion = MotionField(s)
+        self.first = SameBlock(PACKED_CHANNELS, s.widths[0])
+        self.down = nn.ModuleList(_down(s, a, b) for a, b in zip(s.widths[:-1], s.widths[1:], strict=True))
+        self.beside = nn.ModuleList(conv(PACKED_CHANNELS, width, 1) for width in s.widths[:-1])
+        n_known = CONDITION + s.n_expression
+        self.film = nn.Linear(n_known, 2 * s.widths[-1])
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+        self.blocks = nn.Sequential(*(_block(s, s.widths[-1]) for _ in range(s.n_blocks)))
+        self.ups = nn.ModuleList(Up(s, level) for level in reversed(range(len(s.widths) - 1)))
+        self.last = conv(s.widths[0], PACKED_CHANNELS + 1)
+        nn.init.zeros_(self.last.weight)
+        assert self.last.bias is not None
+        nn.init.zeros_(self.last.bias)
+        self.frontalize, self.frontal = None, None
+        if s.frontal:
+            self.frontalize = MotionField(s)
+            self.frontal = nn.Parameter(frontal_places(s))
+        self.expression = ExpressionEncoder(s.n_expression) if s.n_expression else None
+
+    # -- what is found in a picture ----------------------------------------------------------------------------------
+
+    def detect(self, picture: Tensor) -> Keypoints | None:
+        """Learned keypoints of packed pictures."""
+        return None if self.detector is None else self.detector(self._small(picture))
+
+    def express(self, picture: Tensor) -> Tensor | None:
+        """Expression codes of packed pictures, (B, M) in [-1, 1]."""
+        return None if self.expression is None else self.expression(self._small(picture))
+
+    def moving(self, points: Points) -> Keypoints:
+        """All that move the picture, learned keypoints first."""
+        s = self.settings
+        if not s.n_landmarks:
+            assert points.learned is not None
+            return points.learned
+        assert points.landmarks is not None
+        chosen = points.landmarks[:, list(SUBSETS[s.n_landmarks])]
+        if points.learned is None:
+            return Keypoints(chosen)
+        jacobian = points.learned.jacobian
+        if jacobian is not None:
+            still = torch.eye(2, device=chosen.device).expand(*chosen.shape[:2], 2, 2)
+            jacobian = torch.cat((jacobian, still), dim=1)
+        return Keypoints(torch.cat((points.learned.position, chosen), dim=1), jacobian)
+
+    # -- references --------------------------------------------------------------------------------------------------
+
+    def source(self, picture: Tensor, points: Points) -> Source:
+        """What the decoder computes once for a reference picture, packed (B, 6, H/2, W/2)."""
+        features = [self.first(picture)]
+        for block in self.down:
+            features.append(block(features[-1]))
+        small = F.avg_pool2d(self._small(picture), MOTION_SIDE // HEAT_SIDE)
+        return Source(picture, small, self.moving(points), features)
+
+    def reference(self, sources: Sequence[Source]) -> Reference:
+        """What it computes of all of them: with frontal positions, features merged there. Raises InputError for more than one
+        without."""
+        first = sources[0]
+        if self.frontalize is None or self.frontal is None:
+            if len(sources) > 1:
+                raise InputError(f"a network without frontal positions, and {len(sources)} references")
+            return Reference([first], first.points, first.small, first.features, None, None)
+        front = Keypoints(self.frontal.expand(len(first.picture), -1, -1))
+        found = [self.frontalize(one.small, one.points, front) for one in sources]
+        shares = torch.softmax(torch.cat([confidence for _, confidence in found], dim=1), dim=1)
+        flows = [motion.deformation for motion, _ in found]
+        features = [
+            self._merged([one.features[level] for one in sources], flows, shares) for level in range(len(first.features))
+        ]
+        small = self._merged([one.small for one in sources], flows, shares)
+        return Reference(list(sources), front, small, features, flows, shares)
+
+    def _merged(self, features: list[Tensor], flows: list[Tensor], shares: Tensor) -> Tensor:
+        weights = shares
+        if shares.shape[-2:] != features[0].shape[-2:]:
+            weights = F.interpolate(shares, size=features[0].shape[-2:], mode="bilinear", align_corners=True)
+        parts = [
+            warp(feature, flow) * weights[:, n : n + 1].to(feature.dtype)
+            for n, (feature, flow) in enumerate(zip(features, flows, strict=True))
+        ]
+        return torch.stack(parts).sum(0)
+
+    # -- pictures ----------------------------------------------------------------------------------------------------
+
+    def forward(self, reference: Reference, target: Points, condition: Tensor, window: Window | None = None) -> Output:
+        """The target picture. condition: (B, 4), see `hdac.nets.hybrid.condition`. window: what to compute, or None: all."""
+        motion, _ = self.motion(reference.small, reference.points, self.moving(target))
+        warped = whole = self._warped(reference, motion)
+        animated = [self._animate(feature, motion) for feature in reference.features]
+        labels = None
+        if self.settings.spade:
+            assert target.labels is not None
+            labels = F.one_hot(target.labels.long(), N_LABELS).permute(0, 3, 1, 2).to(whole.dtype)
+        if window is not None:
+            height = whole.shape[-2]
+            animated = [window.of(feature, height) for feature in animated]
+            warped = window.of(whole, height)
+            labels = None if labels is None else window.of(labels, height)
+        known = condition
+        if target.expression is not None:
+            known = torch.cat((condition, target.expression.to(condition.dtype)), dim=1)
+        scale, shift = self.film(known)[:, :, None, None].chunk(2, dim=1)
+        x = self.blocks(animated[-1] * (1 + scale) + shift)
+        for number, up in enumerate(self.ups, start=2):
+            size = animated[-number].shape[-2:]
+            seen = warped if warped.shape[-2:] == size else F.interpolate(warped, size=tuple(size), mode="area")
+            side = self.beside[-number + 1](seen)
+            here = labels
+            if labels is not None and labels.shape[-2:] != size:
+                here = F.interpolate(labels, size=tuple(size), mode="area")
+            x = up(x, animated[-number], side, here)
+        x = self.last(F.relu(x))
+        gate = torch.sigmoid(x[:, -1:])
+        return Output(warped + gate * x[:, :-1], whole, motion, gate)
+
+    def _warped(self, reference: Reference, motion: Motion) -> Tensor:
+        """The reference picture, moved; of several what each contributes, each moved once, by both its motions."""
+        if reference.flows is None or reference.shares is None:
+            return warp_packed(reference.sources[0].picture, motion.deformation)
+        shares = warp(reference.shares, motion.deformation)
+        total = torch.zeros_like(reference.sources[0].picture)
+        for n, (one, flow) in enumerate(zip(reference.sources, reference.flows, strict=True)):
+            composed = warp(flow.permute(0, 3, 1, 2), motion.deformation).permute(0, 2, 3, 1)
+            share = F.interpolate(shares[:, n : n + 1], size=total.shape[-2:], mode="bilinear", align_corners=True)
+            total = total + share * warp_packed(one.picture, composed)
+        return total
+
+    def _small(self, picture: Tensor) -> Tensor:
+        if picture.shape[-2:] == (MOTION_SIDE * self.reduce.factor,) * 2:
+            small: Tensor = self.reduce(picture)
+            return small
+        size = (MOTION_SIDE, MOTION_SIDE)
+        return F.interpolate(picture.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+
+    def _animate(self, feature: Tensor, motion: Motion) -> Tensor:
+        visible = resize_field(motion.occlusion.permute(0, 2, 3, 1), feature.shape[-2:]).permute(0, 3, 1, 2)
+        return warp(feature, motion.deformation) * visible.to(feature.dtype)
+
+
+def _down(s: AnimationSettings, n_in: int, n_out: int) -> nn.Module:
+    if s.dense:
+        return nn.Sequential(conv(n_in, n_out, stride=2), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
+    return InvertedResidual(n_in, n_out, s.expansion, stride=2)
+
+
+class ExpressionEncoder(nn.Module):
+    """The free expression code of a 64x64 picture (2022, section 3.2.2): what points do not say, in M numbers."""
+
+    def __init__(self, n_codes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv(PACKED_CHANNELS, 16, stride=2), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+        before = 16
+        for width in (24, 48, 64):
+            layers.append(InvertedResidual(before, width, 3, stride=2))
+            before = width
+        self.body = nn.Sequential(*layers)
+        self.code = nn.Sequential(nn.Linear(16 * before, 32), nn.BatchNorm1d(32), nn.ReLU(inplace=True), nn.Linear(32, n_codes))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return torch.tanh(self.code(self.body(picture - 0.5).flatten(1)).float())
+
+
+def _bells(grid: Tensor, position: Tensor, variance: float) -> Tensor:
+    """(B, K, h, w): a bell of height 1 around each point."""
+    return torch.exp(-0.5 * (grid - position[:, :, None, None]).square().sum(-1) / variance)
+
+
+def frontal_places(s: AnimationSettings) -> Tensor:
+    """Where frontal positions of the points begin, (K, 2): anchors for the learned ones, a face that looks into the camera for
+    landmarks."""
+    places = [anchors(s.n_learned)] if s.n_learned else []
+    if s.n_landmarks:
+        places.append(torch.tensor(FRONTAL)[list(SUBSETS[s.n_landmarks])])
+    return torch.cat(places)
