@@ -36,7 +36,7 @@ MAGIC = 0xE5
 # numbers in the stream; never renumber
 VIDEO_STANDARDS = {"h264": 1, "hevc": 2, "vvc": 3, "av1": 4, "vp9": 5}
 STILL_STANDARDS = {"bpg": 16, "vvc-still": 17, "jpeg": 18, "webp": 19, "avif": 20, "learned": 21}
-LAYERED_STANDARDS = {"hevc-stripped": 32, "dac": 33, "hdac": 34, "face-vid2vid": 35}
+LAYERED_STANDARDS = {"hevc-stripped": 32, "dac": 33, "hdac": 34, "face-vid2vid": 35, "mobile": 36}
 STANDARDS = {**VIDEO_STANDARDS, **STILL_STANDARDS, **LAYERED_STANDARDS}
 _MATRIX_IDS = {"bt601": 0, "bt709": 1, "bt2020": 2}
 _SITING_IDS = {"left": 0, "center": 1, "topleft": 2}

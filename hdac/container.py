@@ -3,20 +3,22 @@
     file = header, access unit per frame, a checksum every so many units and at the end
 
     size    header
-    10..13  stream header (`baselines.stream`): magic, system (32 header-stripped HEVC, 33 DAC, 34 H-DAC, 35 face-vid2vid),
-            colour, size, fps, frame count
+    10..13  stream header (`baselines.stream`): magic, system (32 header-stripped HEVC, 33 DAC, 34 H-DAC, 35 face-vid2vid,
+            36 mobile family), colour, size, fps, frame count
     1       version of this format: 1
     1       bit 0 best look wanted, bit 1 Jacobians sent (in system 35: motion by the paper's coder), bits 2-3 keypoint step
             (64 << n), bits 4-5 reference codec (0 intra pictures of the base layer, 1 BPG, 2 VVC still, 3 learned), bit 6
             keypoints sent, bit 7 a face box follows
     1       base layer: bits 0-1 codec (0 HEVC, 1 VVC), bits 2-3 n - 1, where every n-th frame has a base picture (n is 1 to 3),
-            bit 4 half width and height. All 0 in systems 33 and 35, no VVC in system 32. Bit 5: there may be residuals; the
-            other bits are 0
+            bit 4 half width and height. All 0 in systems 33 and 35, no VVC in system 32; in system 36 bits 0-1 are the motion
+            coder (0 adaptive, 1 Huffman, 2 by a prior) and bits 2-4 are 0. Bit 5: there may be residuals. Bit 6, in system 36:
+            landmarks are found by networks of their own. Bit 7 is 0
     1       QP of the base layer's P pictures (0 where there is none)
     1       QP of the reference
     1       units between two checksums; 0: no checksum
     4       network weights: the first bytes of the SHA-256 of their file; not in system 32
     4       weights of the residual's networks, likewise, where there may be residuals
+    4       weights of the landmarks' networks, likewise, where bit 6 says so
     4..8    face box, where bit 7 of the settings says so: left, top, width, height as ue7, in units of two samples. Inside of
             the picture and 64 samples a side or more; pictures of more than 2 * 256 * 256 samples have one, but not in system
             32. What it is for: `hdac.codecs.face_box`
@@ -56,6 +58,7 @@ VERSION = 1
 REFERENCE_CODECS = {"base": 0, "bpg": 1, "vvc": 2, "learned": 3}
 BASE_CODECS = {"hevc": 0, "vvc": 1}
 BASE_STEPS = (1, 2, 3)
+MOTION_CODERS = {"adaptive": 0, "huffman": 1, "prior": 2}
 KEYPOINT_STEPS = (64, 128, 256, 512)
 CHECKSUM_BYTES = 2
 _CRC_START = 0xFFFF
@@ -105,6 +108,10 @@ class LayeredHeader:
     """face-vid2vid: motion by the paper's coder (`hdac.parameters`)."""
     residual_id: bytes = b""
     """4 bytes: weights of the networks of residuals (`hdac.codecs.residual`); none where there are no residuals."""
+    motion_coder: str = "adaptive"
+    """Mobile family: see `hdac.points`."""
+    landmarks_id: bytes = b""
+    """Mobile family, 4 bytes: weights of the networks that find landmarks; none where they are not needed."""
 
     def __post_init__(self) -> None:
         if self.stream.standard not in LAYERED_STANDARDS:
@@ -129,6 +136,12 @@ class LayeredHeader:
             raise InputError(f"{self.stream.standard} with a weights id of {len(self.residual_id)} bytes for residuals")
         if self.stream.standard == "hevc-stripped" and self.base_codec != "hevc":
             raise InputError(f"hevc-stripped with a base layer of {self.base_codec}")
+        if self.motion_coder not in MOTION_CODERS:
+            raise InputError(f"motion coder {self.motion_coder!r} is not one of {', '.join(MOTION_CODERS)}")
+        if len(self.landmarks_id) not in (0, 4):
+            raise InputError(f"a weights id of {len(self.landmarks_id)} bytes for landmarks")
+        if self.stream.standard != "mobile" and (self.landmarks_id or self.motion_coder != "adaptive"):
+            raise InputError(f"{self.stream.standard} with landmarks, or with the motion coder {self.motion_coder}")
         if self.keypoint_step not in KEYPOINT_STEPS:
             raise InputError(f"keypoint step {self.keypoint_step} is not one of {KEYPOINT_STEPS}")
         if self.jacobians and not self.keypoints_sent:
@@ -181,11 +194,12 @@ class LayeredHeader:
             | self.keypoints_sent << 6
             | (self.face_box is not None) << 7
         )
-        base = self._base_settings() | bool(self.residual_id) << 5
+        base = self._base_settings() | bool(self.residual_id) << 5 | bool(self.landmarks_id) << 6
+        base |= MOTION_CODERS[self.motion_coder]
         fixed = bytes((VERSION, settings, base, self.base_qp, self.reference_qp, self.checksum_interval))
         box = self.face_box
         numbers = () if box is None else (box.x, box.y, box.width, box.height)
-        ids = self.weights_id + self.residual_id
+        ids = self.weights_id + self.residual_id + self.landmarks_id
         return self.stream.pack() + fixed + ids + b"".join(write_ue7(number // 2) for number in numbers)
 
 
@@ -322,7 +336,10 @@ class Reader:
             raise UnsupportedVersion(f"version {version} of the container, this code knows {VERSION}")
         references = {number: name for name, number in REFERENCE_CODECS.items()}
         base_codecs = {number: name for name, number in BASE_CODECS.items()}
-        if base >> 6 or base & 3 not in base_codecs or base >> 2 & 3 >= len(BASE_STEPS):
+        motion_coders = {number: name for name, number in MOTION_CODERS.items()}
+        mobile = stream.standard == "mobile"
+        codecs: dict[int, str] = motion_coders if mobile else base_codecs
+        if base >> (7 if mobile else 6) or base & 3 not in codecs or base >> 2 & 3 >= len(BASE_STEPS):
             raise BitstreamError(f"unknown settings 0x{base:02x} of the base layer in the header")
         try:
             return LayeredHeader(
@@ -338,7 +355,9 @@ class Reader:
                 checksum_interval=interval,
                 weights_id=self._read(LayeredHeader._weights_bytes(stream.standard)),
                 residual_id=self._read(4) if base & 32 else b"",
-                base_codec=base_codecs[base & 3],
+                landmarks_id=self._read(4) if base & 64 else b"",
+                motion_coder=motion_coders[base & 3] if mobile else "adaptive",
+                base_codec="hevc" if mobile else base_codecs[base & 3],
                 base_every=BASE_STEPS[base >> 2 & 3],
                 base_half=bool(base & 16),
                 face_box=Box(*(2 * self._read_ue7() for _ in range(4))) if settings & 128 else None,

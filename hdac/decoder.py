@@ -12,7 +12,7 @@ import numpy as np
 
 from data.clip import Clip
 from data.errors import BitstreamError, InputError
-from hdac.codecs import dac, face_vid2vid, hdac, stripped
+from hdac.codecs import dac, face_vid2vid, hdac, mobile, stripped
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.view import View
 from hdac.container import Reader
@@ -22,6 +22,7 @@ SYSTEMS: dict[str, Callable[[Reader, bool], Iterator[Planes]]] = {
     "dac": dac.decode,
     "hdac": hdac.decode,
     "face-vid2vid": face_vid2vid.decode,
+    "mobile": mobile.decode,
 }
 
 

@@ -208,10 +208,11 @@ def _scaled(name: str, given: ArrayLike, shape: tuple[int, ...], step: int) -> N
 class TableEncoder(Generic[SettingsT]):
     """Symbols in, the bytes of each frame out."""
 
-    def __init__(self, settings: SettingsT) -> None:
+    def __init__(self, settings: SettingsT, coder: RangeEncoder | None = None) -> None:
+        """coder: of a frame that other things are in, too; None: one of its own."""
         self.settings = settings
         self._model = _Model(settings)
-        self._coder = RangeEncoder()
+        self._coder = coder or RangeEncoder()
 
     def start(self, reference_symbols: Symbols) -> None:
         """Predict from these symbols (K, C): quantised keypoints of the decoded reference picture."""
@@ -219,6 +220,11 @@ class TableEncoder(Generic[SettingsT]):
 
     def encode(self, symbols: Symbols) -> bytes:
         """The next frame, (K, C); no bytes if nothing moved. Raises InputError for symbols that the settings do not allow."""
+        self.put(symbols)
+        return self._coder.frame_bytes()
+
+    def put(self, symbols: Symbols) -> None:
+        """`encode` into a frame that goes on."""
         values = self.settings.checked(symbols).ravel().tolist()
         model, coder = self._model, self._coder
         moved = values != model.last
@@ -228,7 +234,6 @@ class TableEncoder(Generic[SettingsT]):
                 self._residual(value - model.predict(i))
                 model.learn(i, value)
         model.end_frame(values)
-        return coder.frame_bytes()
 
     def _announce(self, n_symbols: int) -> int:
         """Codes how many symbols of a frame that moves follow, where that may differ; returns it."""
@@ -269,10 +274,11 @@ class TableDecoder(Generic[SettingsT]):
     After a BitstreamError its statistics are not the encoder's any more: it can go on, but what it gives will be wrong.
     """
 
-    def __init__(self, settings: SettingsT) -> None:
+    def __init__(self, settings: SettingsT, coder: RangeDecoder | None = None) -> None:
+        """As the encoder's."""
         self.settings = settings
         self._model = _Model(settings)
-        self._coder = RangeDecoder()
+        self._coder = coder or RangeDecoder()
 
     def start(self, reference_symbols: Symbols) -> None:
         """As the encoder's."""
@@ -283,8 +289,14 @@ class TableDecoder(Generic[SettingsT]):
 
         Raises BitstreamError for bytes that no encoder writes.
         """
+        self._coder.feed(frame_bytes)
+        symbols = self.take()
+        self._coder.end_frame()
+        return symbols
+
+    def take(self) -> Symbols:
+        """`decode` from a frame that goes on."""
         model, coder = self._model, self._coder
-        coder.feed(frame_bytes)
         values = list(model.last)
         if coder.decode(model.moved_context):
             for i, limit in enumerate(model.limits[: self._announced(len(values))]):
@@ -294,7 +306,6 @@ class TableDecoder(Generic[SettingsT]):
                 model.learn(i, values[i])
             if values == model.last:
                 raise BitstreamError("keypoints: a frame that moves has all keypoints where they were")
-        coder.end_frame()
         model.end_frame(values)
         return np.array(values, np.int32).reshape(self.settings.shape)
 

@@ -50,6 +50,7 @@ from hdac.nets.layers import (
 )
 from hdac.nets.motion import REFINEMENT, VARIANCE, Motion, sparse_motions
 from hdac.nets.picture import PACKED_CHANNELS
+from hdac.published_coders import KINDS, N_BINS, N_CLASSES
 
 HEAT_SIDE = 32
 """Of what dense motion sees."""
@@ -334,10 +335,17 @@ def _block(s: AnimationSettings, width: int) -> nn.Module:
 class AnimationNet(nn.Module):
     """Decoder and, for its keypoints and expression codes, encoder network of the mobile family."""
 
+    huffman: Tensor
+    """Of the published coders (`hdac.published_coders`): lengths of the Huffman code of 2021; zero until they are learnt."""
+    prior: Tensor
+    """Likewise of the prior of 2022."""
+
     def __init__(self, settings: AnimationSettings) -> None:
         super().__init__()
         s = self.settings = settings
         self.reduce = AntiAlias(PACKED_CHANNELS, factor=2)
+        self.register_buffer("huffman", torch.zeros(N_BINS, dtype=torch.uint8))
+        self.register_buffer("prior", torch.zeros(len(KINDS), N_CLASSES, dtype=torch.int32))
         self.detector: LightDetector | KeypointDetector | None = None
         if s.light_detector:
             self.detector = LightDetector(s.n_learned, s.jacobians, PACKED_CHANNELS)

@@ -30,6 +30,7 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.mobile import Mobile
 from hdac.codecs.stripped import HevcStripped
 from hdac.container import Reader
 from hdac.decoder import decode, decode_tolerant
@@ -65,6 +66,13 @@ CODECS: dict[str, LayeredCodec] = {
         qp=36, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual"
     ),
     "face-vid2vid-paper": FaceVid2Vid(qp=44, network="tiny-face", motion_coder="paper", intra_period=4),
+    "mobile": Mobile(
+        qp=44, network="tiny-frontal", landmark_network="tiny-landmarks", refresh="rd", refresh_price=1e-6, sources=2
+    ),
+    "mobile-huffman": Mobile(
+        qp=44, network="tiny-spade", landmark_network="tiny-landmarks", motion_coder="huffman", intra_period=4
+    ),
+    "mobile-prior": Mobile(qp=44, network="tiny-fomm", landmark_network="tiny-landmarks", motion_coder="prior"),
 }
 
 

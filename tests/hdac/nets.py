@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from baselines import stills
+from hdac.landmarks import FRONTAL
+from hdac.nets.animation import AnimationNet, AnimationSettings, LightDetector
 from hdac.nets.hybrid import LITE, HybridNet, NetSettings
 from hdac.nets.keypoints import DetectorSettings
+from hdac.nets.landmarks import LandmarkNet, LandmarkSettings
 from hdac.nets.motion import MotionSettings
 from hdac.nets.picture import pack_clip
 from hdac.nets.residual import ResidualNet, ResidualSettings
@@ -19,6 +22,7 @@ from hdac.nets.vid2vid import LITE as FACE_LITE
 from hdac.nets.vid2vid import Vid2VidNet, Vid2VidSettings
 from hdac.network import save
 from hdac.parameters import learn_tables
+from hdac.published_coders import KINDS, learn_lengths, learn_prior
 from tests.clips import moving_clip
 
 TINY = replace(
@@ -83,6 +87,49 @@ def tiny_face_net(seed: int = 1, settings: Vid2VidSettings = TINY_FACE) -> Vid2V
     return net
 
 
+_MOVED = AnimationSettings("", widths=(8, 8, 8), n_blocks=1, expansion=1, motion=(4, 8, 2))
+TINY_ANIMATIONS = {
+    "fomm": replace(_MOVED, n_learned=3, jacobians=True, dense=True, tracked=False),
+    "light": replace(_MOVED, n_learned=3, jacobians=True, dense=True, tracked=False, light_detector=True),
+    "learned": replace(_MOVED, n_learned=4),
+    "spade": replace(_MOVED, n_learned=0, n_landmarks=20, spade=True),
+    "frontal": replace(_MOVED, n_learned=4, n_landmarks=33, frontal=True, n_expression=4),
+}
+"""By what is special about them."""
+
+
+def tiny_animation(settings: AnimationSettings, seed: int = 1) -> AnimationNet:
+    """What its parts say differs from picture to picture; its statistics are of noise."""
+    torch.manual_seed(seed)
+    net = AnimationNet(settings).eval()
+    for layer in (net.last, net.motion.heads):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    if net.frontalize is not None:
+        torch.nn.init.normal_(net.frontalize.heads.weight, std=0.05)
+    if isinstance(net.detector, LightDetector):
+        torch.nn.init.normal_(net.detector.places.weight, std=0.1)
+    elif net.detector is not None:
+        torch.nn.init.normal_(net.detector.heat.weight, std=0.1)
+    for up in net.ups:
+        if up.spade is not None:
+            torch.nn.init.normal_(up.spade.scales.weight, std=0.3)
+    rng = np.random.default_rng(seed)
+    net.huffman.copy_(torch.from_numpy(learn_lengths([rng.normal(0, 3, 1000).astype(np.int32)])))
+    noise = rng.normal(0, 30, (100, len(KINDS))).astype(np.int64)
+    net.prior.copy_(torch.from_numpy(learn_prior([noise], KINDS)))
+    return net
+
+
+def tiny_landmark_net(seed: int = 1) -> LandmarkNet:
+    """Finds something that follows the picture a little, around a face in the middle of it."""
+    torch.manual_seed(seed)
+    net = LandmarkNet(LandmarkSettings("tiny-landmarks", widths=(4, 8), n_blocks=1, last=4, expansion=1)).eval()
+    for part in (net.coarse, net.fine):
+        torch.nn.init.normal_(part.points.weight, std=0.001)
+        part.points.bias.data = torch.tensor(FRONTAL).flatten()
+    return net
+
+
 def tiny_residual_net(seed: int = 1) -> ResidualNet:
     torch.manual_seed(seed)
     net = ResidualNet(TINY_RESIDUAL)
@@ -112,4 +159,8 @@ def save_tiny(folder: Path, name: str = "tiny", seed: int = 1) -> None:
     save(tiny_net(seed), folder / f"{name}.safetensors", {"note": "random numbers"})
     save(tiny_face_net(seed), folder / f"{name}-face.safetensors", {"note": "random numbers"})
     save(tiny_face_net(seed, TINY_TRACKED), folder / f"{name}-tracked.safetensors", {"note": "random numbers"})
+    save(tiny_landmark_net(seed), folder / f"{name}-landmarks.safetensors", {"note": "random numbers"})
+    for kind, settings in TINY_ANIMATIONS.items():
+        net = tiny_animation(replace(settings, name=f"{name}-{kind}"), seed)
+        save(net, folder / f"{name}-{kind}.safetensors", {"note": "random numbers"})
     save(tiny_residual_net(seed), folder / f"{name}-residual.safetensors", {"note": "random numbers"})

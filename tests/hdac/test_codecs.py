@@ -27,6 +27,7 @@ from hdac.codecs.face_animator import FaceAnimator
 from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, BaseLayerCodec, LayeredCodec, lagrange_multiplier
+from hdac.codecs.mobile import Mobile
 from hdac.codecs.stripped import HevcStripped
 from hdac.codecs.view import View
 from hdac.container import Reader, Unit, Writer
@@ -41,7 +42,16 @@ pytestmark = pytest.mark.usefixtures("tiny_weights", "residuals_always_sent")
 
 HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast", i_offset=12, lean=True)
 FACE = FaceVid2Vid(qp=40, network="tiny-tracked", residual_network="tiny-residual")
+MOBILE = Mobile(qp=40, network="tiny-learned", landmark_network="tiny-landmarks")
 CODECS: list[LayeredCodec] = [
+    MOBILE,
+    replace(MOBILE, network="tiny-fomm", refresh="rd", intra_period=4),
+    replace(MOBILE, network="tiny-fomm", refresh="rd", refresh_price=0.01, sources=2, motion_coder="prior"),
+    replace(MOBILE, network="tiny-light", best_look=False, step=64),
+    replace(MOBILE, network="tiny-spade", motion_coder="huffman"),
+    replace(MOBILE, network="tiny-spade", intra_period=3),
+    replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=0.01, sources=3),
+    replace(MOBILE, network="tiny-frontal", motion_coder="prior"),
     HevcStripped(qp=40, preset="ultrafast"),
     HYBRID,
     replace(HYBRID, send_keypoints=True, intra_period=4),

@@ -1,0 +1,133 @@
+"""The networks of the mobile family at work on 8-bit planes: what encoder and decoder run alike (`hdac.codecs.animator`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from data.crop import Box
+from hdac.codecs.animator import Size, Stage, luma_of
+from hdac.codecs.base_layer import Planes
+from hdac.landmarks import COUNT, label_map
+from hdac.nets import animation
+from hdac.nets.animation import AnimationNet, Points
+from hdac.nets.flow import optical_flow
+from hdac.nets.folding import folded
+from hdac.nets.hybrid import condition
+from hdac.nets.keypoints import Keypoints
+from hdac.nets.landmarks import LandmarkNet
+from hdac.nets.motion import followed
+from hdac.network import Network
+from hdac.points import Values
+
+
+@dataclass(frozen=True)
+class Source:
+    """A reference picture, decoded; its points; what the network has made of it."""
+
+    planes: Planes
+    values: Values
+    seen: animation.Source
+
+
+class PointAnimator:
+    """Shows target pictures from references and what was sent of a picture.
+
+    reference_qp, best_look, box: as of `hdac.codecs.animator.Animator`.
+    """
+
+    def __init__(
+        self,
+        network: Network[AnimationNet],
+        landmarks: Network[LandmarkNet] | None,
+        reference_qp: int,
+        best_look: bool,
+        box: Box | None = None,
+    ) -> None:
+        self.condition = condition(None, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
+        self.net = folded(network.net, self.condition)
+        self.student = None if landmarks is None else folded(landmarks.net, self.condition)
+        self.stage = Stage(self.net.settings.multiple, box)
+        self.sources: list[Source] = []
+        self._merged: list[animation.Reference] = []  # one a source, or one of all of them
+        self._coming: Planes | None = None
+
+    @torch.inference_mode()
+    def values(self, planes: Planes) -> Values:
+        """What is said of a picture."""
+        packed = self.stage.packed(self.stage.seen(planes))
+        s = self.net.settings
+        learned, jacobians = None, None
+        if s.n_learned and s.tracked and self.sources:
+            first = self.sources[0]
+            assert first.values.learned is not None
+            flow = torch.from_numpy(optical_flow(luma_of(packed), luma_of(first.seen.picture)))[None]
+            learned = followed(torch.from_numpy(first.values.learned)[None], flow)[0].numpy()
+        elif s.n_learned:
+            found = self.net.detect(packed)
+            assert found is not None
+            learned = found.position[0].numpy()
+            jacobians = None if found.jacobian is None else found.jacobian[0].numpy()
+        landmarks = None
+        if self.student is not None:
+            landmarks = self.student(packed)[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
+        expression = self.net.express(packed)
+        return Values(learned, jacobians, landmarks, None if expression is None else expression[0].numpy())
+
+    def refer_to(self, planes: Planes, beside: bool = False) -> Values:
+        """What is said of a new reference picture, which `rest_at` takes. beside: the ones that there are stay."""
+        if not beside:
+            self.sources = []
+        self._coming = planes
+        return self.values(planes)
+
+    @torch.inference_mode()
+    def rest_at(self, values: Values) -> None:
+        """Takes the new reference picture, with these values: rounded as those that are sent, so that a still head stays
+        still."""
+        assert self._coming is not None
+        packed = self.stage.packed(self.stage.seen(self._coming))
+        self.sources = [*self.sources, Source(self._coming, values, self.net.source(packed, self._points(values)))]
+        self._coming = None
+        seen = [one.seen for one in self.sources]
+        self._merged = [self.net.reference(seen)] if self.net.settings.frontal else [self.net.reference([one]) for one in seen]
+
+    def task(self, values: Values, size: Size) -> Callable[[], Planes]:
+        """What shows the target picture; several may run at once (`hdac.codecs.in_flight`)."""
+        number = 0 if len(self._merged) == 1 else self._nearest(values)
+        return functools.partial(self._shown, self.sources[number], self._merged[number], values, size)
+
+    def _nearest(self, values: Values) -> int:
+        """The reference whose points are nearest to these."""
+
+        def distance(other: Values) -> float:
+            pairs = [(a, b) for a, b in ((values.learned, other.learned), (values.landmarks, other.landmarks)) if a is not None]
+            return sum(float(np.linalg.norm(a - b, axis=-1).sum()) for a, b in pairs if b is not None)
+
+        distances = [distance(one.values) for one in self.sources]
+        return distances.index(min(distances))
+
+    @torch.inference_mode()
+    def _shown(self, source: Source, reference: animation.Reference, values: Values, size: Size) -> Planes:
+        target = self._points(values)
+        if self.net.settings.spade:
+            assert target.landmarks is not None
+            height, width = source.seen.picture.shape[-2:]
+            target = target._replace(labels=torch.from_numpy(label_map(target.landmarks[0].numpy(), height, width))[None])
+        out = self.net(reference, target, self.condition)
+        return self.stage.placed(out, None, source.planes, source.planes, size).at()
+
+    def _points(self, values: Values) -> Points:
+        learned = landmarks = None
+        if values.learned is not None:
+            jacobian = None if values.jacobians is None else torch.from_numpy(values.jacobians)[None]
+            learned = Keypoints(torch.from_numpy(values.learned)[None], jacobian)
+        if values.landmarks is not None:
+            landmarks = torch.zeros(1, COUNT, 2)
+            landmarks[0, list(self.net.settings.landmarks_sent)] = torch.from_numpy(values.landmarks)
+        expression = None if values.expression is None else torch.from_numpy(values.expression)[None]
+        return Points(learned, landmarks, None, expression)

@@ -1,0 +1,240 @@
+"""The mobile family: what its parts do, and that its decoder has what its encoder meant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from data.errors import BitstreamError, InputError
+from hdac import landmarks, systems
+from hdac.codecs.mobile import MAX_SOURCES, Mobile
+from hdac.codecs.point_animator import PointAnimator
+from hdac.landmarks import COUNT, FRONTAL, MIRRORED, POLYGONS, SUBSETS, label_map
+from hdac.nets import animation
+from hdac.nets.animation import SIZES, AnimationNet, AnimationSettings, LightDetector, Points
+from hdac.nets.hybrid import condition
+from hdac.nets.keypoints import Keypoints
+from hdac.nets.landmarks import LandmarkNet, LandmarkSettings, Square, cut, from_samples, square_around, to_samples
+from hdac.nets.models import build, settings_from, sizes
+from hdac.nets.picture import pack_clip
+from hdac.points import Values
+from hdac.training.objectives import eye_distances
+from tests.clips import moving_clip
+from tests.hdac.nets import TINY_ANIMATIONS, tiny_animation
+from tests.hdac.streams import rewritten, units_of
+
+MOBILE = Mobile(qp=40, network="tiny-learned", landmark_network="tiny-landmarks")
+FRONT = torch.tensor(FRONTAL)[None]
+
+
+# -- landmarks -------------------------------------------------------------------------------------------------------
+
+
+def test_subsets_hold_each_other_and_mirrored_faces_are_faces() -> None:
+    assert [len(set(subset)) for subset in SUBSETS.values()] == list(SUBSETS)
+    assert set(SUBSETS[20]) < set(SUBSETS[33]) < set(SUBSETS[60]) < set(SUBSETS[68])
+    assert {corner for polygon in POLYGONS for corner in polygon.corners} <= set(SUBSETS[60])
+    for number, subset in SUBSETS.items():
+        assert {MIRRORED[i] for i in subset} == set(subset) or number == 20
+    face = np.array(FRONTAL)
+    assert np.abs(face[list(MIRRORED)] * [-1, 1] - face).max() < 0.011
+    assert sorted(MIRRORED) == list(range(COUNT)) and all(MIRRORED[MIRRORED[i]] == i for i in range(COUNT))
+
+
+def test_polygons_are_drawn_where_they_are_and_the_mouth_over_the_lips() -> None:
+    face = np.array(FRONTAL, np.float32)
+    labels = label_map(face, 128, 256)
+    assert labels.shape == (128, 256) and set(np.unique(labels)) == set(range(landmarks.N_LABELS))
+    for polygon in POLYGONS:
+        rows, columns = np.nonzero(labels == polygon.label)
+        spans = face[list(polygon.corners)] * 0.5 + 0.5
+        assert rows.min() >= np.floor(spans[:, 1].min() * 127) - 1 and columns.max() >= spans[:, 0].max() * 255 - 2
+    opened = face.copy()
+    opened[65:68, 1] += 0.1
+    assert (label_map(opened, 128, 128) == 4).sum() > 2 * (label_map(face, 128, 128) == 4).sum()
+
+
+def test_squares_of_pictures_are_cut_where_they_lie() -> None:
+    square = Square(torch.tensor([[60.0, 40.0]]), torch.tensor([30.0]), torch.tensor([0.4]))
+    points = torch.rand(1, COUNT, 2) * 2 - 1
+    assert torch.allclose(square.from_picture(square.to_picture(points)), points, atol=1e-5)
+    assert torch.allclose(from_samples(to_samples(points, 96, 128), 96, 128), points, atol=1e-6)
+    packed = pack_clip(moving_clip(1, 128, 96), slice(None), 8)
+    whole = Square(torch.tensor([[47.5, 47.5]]), torch.tensor([95.0]), torch.zeros(1))
+    assert torch.allclose(cut(packed, whole, 96)[:, :4], packed[:, :4, :, :48], atol=1e-4)  # every luma sample on the left
+    around = square_around(to_samples(FRONT, 96, 96))
+    inside = around.from_picture(to_samples(FRONT, 96, 96))
+    assert inside.abs().max() < 1 and float(inside[0, 36, 1] - inside[0, 45, 1]) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_student_that_always_sees_the_same_face_says_where_its_squares_lie() -> None:
+    net = LandmarkNet(LandmarkSettings(widths=(4, 8), n_blocks=1, last=4, expansion=1)).eval()
+    for part in (net.coarse, net.fine):
+        torch.nn.init.zeros_(part.points.weight)
+    net.coarse.points.bias.data = FRONT.flatten()
+    around = square_around(to_samples(FRONT, 96, 96))
+    net.fine.points.bias.data = around.from_picture(to_samples(FRONT, 96, 96)).flatten()
+    with torch.no_grad():
+        found = net(pack_clip(moving_clip(1, 96, 96), slice(None), 8))
+    assert torch.allclose(found, FRONT, atol=1e-5)
+    assert float(eye_distances(FRONT + 0.06, FRONT)) == pytest.approx(0.06 * 2**0.5 / 0.6, rel=1e-4)
+
+
+# -- networks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", SIZES.values(), ids=lambda s: s.name)
+def test_before_training_points_move_what_is_near_them_and_nothing_is_changed(settings: AnimationSettings) -> None:
+    torch.manual_seed(1)
+    net = AnimationNet(settings).eval()
+    assert settings_from("animation", settings.to_dict()) == settings and settings == sizes()[settings.name]
+    picture = pack_clip(moving_clip(1, 128, 128), slice(None), net.settings.multiple)
+    labels = torch.zeros(1, 64, 64, dtype=torch.uint8) if settings.spade else None
+    known = condition(None, torch.tensor([30.0]), torch.tensor([1.0]))
+    with torch.no_grad():
+        learned = net.detect(picture)
+        still = Points(learned, FRONT, labels, net.express(picture))
+        reference = net.reference([net.source(picture, still)])
+        if settings.frontal:  # merged from a position where its points are not: there and back
+            assert (net(reference, still, known).picture - picture).abs().mean() < 0.03
+        else:
+            assert torch.allclose(net(reference, still, known).picture, picture, atol=1e-4)
+        moved = None if learned is None else learned._replace(position=learned.position + torch.tensor([0.1, 0.0]))
+        out = net(reference, still._replace(learned=moved, landmarks=FRONT + torch.tensor([0.1, 0.0])), known)
+        at_rest = net(reference, still, known).motion.deformation
+    shift = (out.motion.deformation - at_rest)[0, 24:40, 24:40].mean((0, 1))
+    assert -0.12 < float(shift[0]) < -0.04 and abs(float(shift[1])) < 0.03  # it looks to the left for what has gone right
+
+
+def test_the_light_detector_is_as_light_as_published_and_can_be_pruned() -> None:
+    sizes_of = [sum(p.numel() for p in LightDetector(10, True, 6, n).parameters()) for n in range(3)]
+    assert sizes_of[0] < 163_000 and sizes_of == sorted(sizes_of, reverse=True)
+    found = LightDetector(10, True, 6, 2).eval()(torch.rand(2, 6, 64, 64))
+    assert found.position.shape == (2, 10, 2) and torch.equal(found.jacobian, torch.eye(2).expand(2, 10, 2, 2))
+
+
+def test_settings_that_make_no_network_are_refused() -> None:
+    for wrong in (
+        {"n_learned": 0},
+        {"n_landmarks": 21},
+        {"n_learned": 0, "n_landmarks": 20, "jacobians": True},
+        {"jacobians": True, "frontal": True},
+    ):
+        with pytest.raises(InputError):
+            AnimationSettings("wrong", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not the settings"):
+        settings_from("animation", {"name": "x"})
+    net = build(TINY_ANIMATIONS["learned"])
+    assert isinstance(net, AnimationNet)
+    source = net.source(torch.rand(1, 6, 32, 32), Points(Keypoints(torch.zeros(1, 4, 2))))
+    with pytest.raises(InputError, match="2 references"):
+        net.reference([source, source])
+
+
+def test_several_references_are_merged_by_shares_that_sum_to_one() -> None:
+    net = tiny_animation(TINY_ANIMATIONS["frontal"])
+    pictures = pack_clip(moving_clip(3, 96, 96), slice(None), net.settings.multiple).split(1)
+    with torch.no_grad():
+        sources = [net.source(p, Points(net.detect(p), FRONT, None, net.express(p))) for p in pictures]
+        one, three = net.reference(sources[:1]), net.reference(sources)
+    assert one.shares is not None and torch.allclose(one.shares, torch.ones(()))
+    assert three.shares is not None and three.shares.shape[1] == 3
+    assert torch.allclose(three.shares.sum(1), torch.ones(()), atol=1e-5)
+    assert not torch.allclose(one.features[-1], three.features[-1])
+
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+
+pytestmark = pytest.mark.usefixtures("tiny_weights")
+
+
+@pytest.mark.parametrize("coder", ["adaptive", "huffman", "prior"])
+@pytest.mark.parametrize("network", ["learned", "spade", "frontal"])
+def test_a_decoder_has_the_points_that_its_encoder_means(
+    network: str, coder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Values] = []
+    task = PointAnimator.task
+
+    def watched(self, values, size):  # type: ignore[no-untyped-def]
+        shown.append(values)
+        return task(self, values, size)
+
+    monkeypatch.setattr(PointAnimator, "task", watched)
+    codec = replace(MOBILE, network=f"tiny-{network}", motion_coder=coder, refresh="rd", refresh_price=1e9)  # looks, keeps
+    clip = moving_clip(6, 96, 96)
+    stream = codec.encode(clip)
+    meant, shown[:] = list(shown), []
+    systems.decode(stream)
+    assert len(meant) == len(shown) == 5
+    for a, b in zip(meant, shown, strict=True):
+        assert all((x is None) == (y is None) and (x is None or np.array_equal(x, y)) for x, y in zip(a, b, strict=True))
+
+
+def test_further_references_come_where_they_pay_and_no_more_than_allowed() -> None:
+    clip = moving_clip(8, 96, 96)
+    codec = replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=1e-6, sources=MAX_SOURCES)
+    kinds = [(unit.reference or b"-")[:1] for unit in units_of(codec.encode(clip))]
+    assert kinds == [b"\0", b"\1", b"\1"] + [b"-"] * 5
+    alone = replace(codec, network="tiny-learned", sources=1)
+    assert {(unit.reference or b"-")[:1] for unit in units_of(alone.encode(clip))} == {b"\0"}
+    every = replace(codec, intra_period=4, refresh="never", sources=1)
+    assert [(unit.reference or b"-")[:1] for unit in units_of(every.encode(clip))] == ([b"\0"] + [b"-"] * 3) * 2
+
+
+def test_of_several_references_the_nearest_is_animated(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    nearest = PointAnimator._nearest
+    monkeypatch.setattr(PointAnimator, "_nearest", lambda self, values: chosen.append(nearest(self, values)) or chosen[-1])
+    clip = moving_clip(6, 96, 96)
+    back = replace(clip, y=clip.y[[0, 5, 0, 5, 0, 5]], u=clip.u[[0, 5, 0, 5, 0, 5]], v=clip.v[[0, 5, 0, 5, 0, 5]])
+    codec = replace(MOBILE, network="tiny-fomm", refresh="rd", refresh_price=1e-6, sources=2)
+    systems.decode(codec.encode(back))
+    assert chosen[-4:] == [0, 1, 0, 1]
+
+
+def test_polygons_are_seen_in_the_picture() -> None:
+    codec = replace(MOBILE, network="tiny-spade")
+    net = tiny_animation(TINY_ANIMATIONS["spade"])
+    picture = pack_clip(moving_clip(1, 96, 96), slice(None), net.settings.multiple)
+    labels = torch.from_numpy(label_map(np.array(FRONTAL, np.float32), 48, 48))[None]
+    known = condition(None, torch.tensor([30.0]), torch.tensor([1.0]))
+    with torch.no_grad():
+        reference = net.reference([net.source(picture, Points(None, FRONT))])
+        with_face, without = (net(reference, Points(None, FRONT, m), known).picture for m in (labels, torch.zeros_like(labels)))
+    changed = (with_face - without).abs().amax(1)[0] > 0
+    assert changed[labels[0] > 0].float().mean() > 0.5 and not changed[:4].any()
+    assert systems.decode(codec.encode(moving_clip(3, 96, 96))).n_frames == 3
+
+
+@pytest.mark.parametrize("coder", ["adaptive", "prior"])
+def test_units_that_no_encoder_writes_are_refused(coder: str) -> None:
+    stream = replace(MOBILE, motion_coder=coder).encode(moving_clip(4, 96, 96))
+    first, *rest = units_of(stream)
+    picture = (first.reference or b"")[1:]
+    without_parities = "parities" if coder == "adaptive" else ""  # the coder by a prior sends none
+    for wrong, match in (
+        ([replace(first, reference=b"\1" + picture), *rest], "further reference"),
+        ([replace(first, reference=b"\2" + picture), *rest], "reference layer"),
+        ([first, replace(rest[0], keypoints=None, reference=b"\0" + picture), *rest[1:]], without_parities),
+        ([rest[0], first, *rest[1:]], "in front of"),
+        ([replace(first, keypoints=(first.keypoints or b"") + b"\0"), *rest], "parit|does not send"),
+    ):
+        if match:
+            with pytest.raises(BitstreamError, match=match):
+                systems.decode(rewritten(stream, wrong))
+
+
+def test_settings_that_cannot_be_coded_are_refused() -> None:
+    for wrong in ({"sources": 0}, {"sources": 4}, {"motion_coder": "arithmetic"}, {"step": 100}, {"refresh": "always"}):
+        with pytest.raises(InputError):
+            replace(MOBILE, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Jacobians"):
+        replace(MOBILE, network="tiny-fomm", motion_coder="huffman").encode(moving_clip(2, 96, 96))
+    with pytest.raises(InputError, match="not of a AnimationNet"):
+        replace(MOBILE, network="tiny").encode(moving_clip(2, 96, 96))
+    assert animation.MAX_SOURCES == MAX_SOURCES
