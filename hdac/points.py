@@ -51,6 +51,11 @@ class Values(NamedTuple):
     landmarks: Array | None = None
     expression: Array | None = None
 
+    @property
+    def as_published(self) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+        """Arguments of `PriorSettings.quantise`."""
+        return self.learned, self.landmarks, self.jacobians, self.expression
+
 
 @dataclass(frozen=True)
 class PointSettings:
@@ -261,8 +266,7 @@ class _ByPrior:
 
     def rounded(self, values: Values) -> tuple[NDArray[np.int64], Values]:
         """Symbols, and what they stand for."""
-        learned, jacobians, landmarks, expression = values
-        symbols = self.settings.quantise(learned, landmarks, jacobians, expression)
+        symbols = self.settings.quantise(*values.as_published)
         return symbols, Values(**self.settings.dequantise(symbols))
 
 

@@ -33,7 +33,7 @@ from hdac.codecs.layered import (
     keypoint_settings,
     squared_error,
 )
-from hdac.codecs.refresh import ResidualRule, squared_error_y
+from hdac.codecs.refresh import RESIDUAL_VERSION, ResidualRule, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, Points, parities, settle
 
@@ -75,8 +75,10 @@ class Dac(AnimationCodec):
     @property
     def version(self) -> str:
         coder = reference_picture.version(self.reference_codec, self.qp)
-        networks = [self.network, self.residual_network][: 1 + self.residual]
-        return " ".join((str(CODE_VERSION), *(weights.weights_id(weights.find(name)).hex() for name in networks), coder))
+        parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex()]
+        if self.residual:
+            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), str(RESIDUAL_VERSION)]
+        return " ".join((*parts, coder))
 
     # -- encoder -----------------------------------------------------------------------------------------------------
 
@@ -141,8 +143,10 @@ class Dac(AnimationCodec):
                         if wants_new:
                             coded = self.new_picture(clip, t)
                             options["picture"] = 8 * len(coded[0]), squared_error(source, coded[1])
-                        if residual_rule.cheapest(options) != "residual":
+                        best_option = residual_rule.cheapest(error, options)
+                        if best_option != "residual":
                             extra = None
+                        if best_option == "nothing":
                             residual_rule.refused()
                 if extra is not None or not wants_new:
                     if best > 0:
@@ -154,7 +158,7 @@ class Dac(AnimationCodec):
                         animator.rest_at(keypoints)
                         buffer.add(_present(animator))
                         rule.enhanced(source, enhanced)
-                        residual_rule.renewed(left, 8 * len(extra))
+                        residual_rule.renewed(left, 8 * len(extra), error)
                     parts.append(writer.add(Unit(keypoints=motion.encode(symbols), reference=layer, residual=extra)))
                     continue
             picture, decoded = coded or self.new_picture(clip, t)

@@ -37,7 +37,7 @@ from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import alone, at_once, in_flight
 from hdac.codecs.layered import check_size, checked_units, lagrange_multiplier, squared_error
-from hdac.codecs.refresh import CUT_DB, ResidualRule, psnr_y, squared_error_y
+from hdac.codecs.refresh import CUT_DB, RESIDUAL_VERSION, ResidualRule, psnr_y, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import parities, settle
 from hdac.parameters import (
@@ -115,7 +115,7 @@ class FaceVid2Vid(AnimationCodec):
     def version(self) -> str:
         parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex()]
         if self.residual != "never":
-            parts.append(weights.weights_id(weights.find(self.residual_network)).hex())
+            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), str(RESIDUAL_VERSION)]
         return " ".join((*parts, reference_picture.version(self.reference_codec, self.qp)))
 
     def decode_view(self, bitstream: bytes, view: View, wanted: Collection[int] | None = None) -> Clip:
@@ -202,8 +202,7 @@ class _Encoding:
             return self._with_picture(source, *codec.new_picture(self.clip, t))
         sent = self.sender.send(source)
         error = squared_error(source, sent.shown)
-        # a switch gains by itself what its first frames lack
-        lacks = self.animator.fade is None and self.residual_rule.lacks(error)
+        lacks = self.residual_rule.lacks(error, switching=self.animator.fade is not None)
         wants_picture = self.picture_rule.wants_new(source, squared_error_y(source, sent.shown))
         wants_picture |= lacks and enhancer is not None and not enhancer.may_go_on
         residual, tried = None, False
@@ -218,7 +217,7 @@ class _Encoding:
         if wants_picture:
             picture, decoded = codec.new_picture(self.clip, t)
             options["picture"] = 8 * len(picture), squared_error(source, decoded)
-        best = self.residual_rule.cheapest(options)
+        best = self.residual_rule.cheapest(error, options)
         if best == "picture":
             return self._with_picture(source, picture, decoded)
         if residual and best == "residual":
@@ -259,7 +258,7 @@ class _Encoding:
         fade = self.codec.fade_between(source, residual.sent.shown, residual.shown)
         self.animator.refer_to(residual.shown, residual.sent.motion, fade)
         self.picture_rule.enhanced(source, residual.shown)
-        self.residual_rule.renewed(residual.error, 8 * len(residual.layer))
+        self.residual_rule.renewed(residual.error, 8 * len(residual.layer), squared_error(source, residual.sent.shown))
         return Unit(keypoints=residual.sent.layer, residual=residual.layer, strength=FADES.index(fade))
 
 

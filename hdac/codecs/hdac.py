@@ -43,7 +43,7 @@ from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import BasePicture, Planes
 from hdac.codecs.in_flight import alone, at_once, in_flight, same
 from hdac.codecs.layered import BaseLayerCodec, check_size, checked_units, keypoint_settings, lagrange_multiplier, squared_error
-from hdac.codecs.refresh import ResidualRule
+from hdac.codecs.refresh import RESIDUAL_VERSION, ResidualRule
 from hdac.container import BASE_CODECS, FULL, LayeredHeader, Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, parities, settle
 
@@ -159,7 +159,7 @@ class Hdac(BaseLayerCodec):
     def version(self) -> str:
         parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex(), self.base_encoder.version]
         if self.residual:
-            parts.append(weights.weights_id(weights.find(self.residual_network)).hex())
+            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), str(RESIDUAL_VERSION)]
         if self.reference_qp is not None:
             parts.append(reference_picture.version(self.reference_codec, self.reference_qp))
         return " ".join(parts)
@@ -253,13 +253,13 @@ class Hdac(BaseLayerCodec):
                 if residual_rule.lacks(error) and enhancer.may_go_on:
                     extra, enhanced, left = enhancer.find(source, shown, residual_rule.multiplier)
                     options = {"nothing": (0, error), "residual": (8 * len(extra or b""), left)}
-                    if extra is None or residual_rule.cheapest(options) == "nothing":
+                    if extra is None or residual_rule.cheapest(error, options) == "nothing":
                         extra = None
                         residual_rule.refused()
                 if extra is not None:
                     shown = enhanced
                     enhancer.chain += 1
-                    residual_rule.renewed(left, 8 * len(extra))
+                    residual_rule.renewed(left, 8 * len(extra), error)
                     animator.refer_to(enhanced)
                     if keypoints is not None:
                         animator.rest_at(keypoints)

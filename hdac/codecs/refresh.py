@@ -9,7 +9,7 @@
     never  a scene cut, too, is animated from what there is
 
 Where residuals may be sent, one is tried when the same sum exceeds what the last one cost, whatever is said of new pictures;
-and what is sent is what costs least if the frames that follow are as many as those since the last renewal (`cheapest`).
+and what is sent is what costs least over the frames for which it will help (`ResidualRule`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ PRICE = 10.0
 """Of a bit of a reference or a residual, in Lagrangian factors: how steep the curves of whole clips are, as for base layers.
 Chosen on training clips: with 1, almost every frame of DAC is a new reference, and twice the rate of H-DAC goes into
 half a dB by residuals; with 40 or 160 DAC's references are finer at the same rate and kept too long."""
+
+RESIDUAL_VERSION = 1
+"""Raised with every change of `ResidualRule`."""
+
+FIRST_LASTS = 8
+"""Frames. Chosen on training clips: with no limit H-DAC sends residuals that its next base pictures would have made needless."""
 
 FIRST_RESIDUAL_BITS = 8 * 1500
 """Chosen: what the first residual of a clip is expected to take."""
@@ -98,35 +104,71 @@ class Refresh:
 
 
 class ResidualRule:
-    """When to try a residual. Errors are summed over all samples."""
+    """When to try a residual, and whether to send it. Errors are summed over all samples.
+
+    What a residual gains in its own frame lasts for a while: as many frames as the gains of those before it have lasted, which
+    is measured; of the first one as many as there were since the last renewal, FIRST_LASTS at most.
+    """
 
     def __init__(self, qp: int) -> None:
         self.factor = PRICE * lagrange_multiplier(qp)
         self.price = self.factor * FIRST_RESIDUAL_BITS
         self.floor = self.lost = 0.0
         self.n_frames = 0
+        self.lasted: float | None = None
+        """Frames, its own among them, for which the gain of a residual has lasted."""
+        self._without = self._gain = self._kept = 0.0  # of the last residual
 
-    def lacks(self, error: float) -> bool:
-        """Of every frame, before anything is decided: whether so much has been lost that a residual should be tried."""
+    def lacks(self, error: float, switching: bool = False) -> bool:
+        """Of every frame, before anything is decided: whether so much has been lost that a residual should be tried.
+
+        switching: a switch to the new reference goes on: it gains by itself what its first frames lack.
+        """
+        if self._gain:
+            self._kept += min(max((self._without - error) / self._gain, 0.0), 1.0)
+        if switching:
+            return False
         self.lost += max(0.0, error - self.floor)
         self.n_frames += 1
         return self.lost > self.price
 
     @property
+    def horizon(self) -> float:
+        """Frames for which the gain of a residual will last."""
+        measured = [n for n in (self.lasted, 1 + self._kept if self._gain else None) if n is not None]
+        return sum(measured) / len(measured) if measured else min(max(1, self.n_frames), FIRST_LASTS)
+
+    @property
     def multiplier(self) -> float:
         """Squared error of this frame that a bit must be worth: the frames that follow gain as much."""
-        return self.factor / max(1, self.n_frames)
+        return self.factor / self.horizon
 
-    def cheapest(self, options: dict[str, tuple[int, float]]) -> str:
-        """Which of the options, (bits, error of this frame), costs least over as many frames as there were since the last
-        renewal; of equals the first."""
-        return min(options, key=lambda name: self.factor * options[name][0] + max(1, self.n_frames) * options[name][1])
+    def cheapest(self, error: float, options: dict[str, tuple[int, float]]) -> str:
+        """Which of the options, (bits, error of this frame), costs least: "nothing", "residual", "picture"; of equals the
+        first. A picture's gain lasts for as many frames as there were since the last renewal.
 
-    def renewed(self, error: float, residual_bits: int | None = None) -> None:
-        """The reference is new, and leaves this error in its own frame. residual_bits: if by a residual, what it took."""
+        error: of this frame if nothing is done.
+        """
+
+        def cost(name: str) -> float:
+            bits, left = options[name]
+            frames = self.horizon if name == "residual" else max(1, self.n_frames)
+            return self.factor * bits - frames * (error - left)
+
+        return min(options, key=cost)
+
+    def renewed(self, error: float, residual_bits: int | None = None, without: float = 0.0) -> None:
+        """The reference is new, and leaves this error in its own frame.
+
+        residual_bits: if by a residual, what it took. without: and the error that there was without it.
+        """
+        if self._gain:
+            self.lasted = self.horizon
         self.floor, self.lost, self.n_frames = error, 0.0, 0
+        self._without = self._gain = self._kept = 0.0
         if residual_bits:
             self.price = self.factor * residual_bits
+            self._without, self._gain = without, max(0.0, without - error)
 
     def refused(self) -> None:
         """What was tried did not pay: later, when twice as much has been lost."""

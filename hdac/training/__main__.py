@@ -129,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
         labelling.add_argument("cache", type=Path, help="what `prepare` made")
         labelling.set_defaults(command=_labels, name=name)
 
-    tabling = commands.add_parser("tables", help="face-vid2vid: tables of the paper's coder, into exported weights")
+    tabling = commands.add_parser("tables", help="statistics of the published motion coders, into exported weights")
     tabling.add_argument("weights", type=Path, help="NAME.safetensors, which is written anew")
     tabling.add_argument("clips", type=Path, nargs="+", help="clips to learn from, or folders of them")
     tabling.add_argument("--frames", type=int, metavar="N", help="only the first N of each")

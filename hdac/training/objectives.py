@@ -333,7 +333,7 @@ class AnimationObjective(Objective):
         super().__init__(net, settings)
         s = self.net.settings
         # in lists: neither trained nor saved
-        self.student = [by_name("landmarks", LandmarkNet).net] if s.landmarks_sent else []
+        self.student = [by_name(STUDENT, LandmarkNet).net] if s.landmarks_sent else []
         self.teacher = [by_name(settings.teacher, AnimationNet).net] if settings.teacher else []
 
     @property
@@ -372,7 +372,7 @@ class AnimationObjective(Objective):
             labels = torch.from_numpy(np.stack(drawn)).to(landmarks.device)
         expression = net.express(batch.source)
         if expression is not None:
-            expression = _rounded(expression, EXPRESSION_STEP)
+            expression = _rounded(expression, step)
         return Points(None if learned is None else quantised(learned, step), landmarks, labels, expression)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
@@ -381,11 +381,10 @@ class AnimationObjective(Objective):
         loss = torch.zeros((), device=device)
         look = self.all_look((torch.rand(b, generator=generator) < s.look).to(device), True)
         found = self.net.detect(batch.source)
-        if found is not None:
-            loss = loss + self.detected(found, batch, generator, terms)
         if s.only_detector:
+            assert found is not None
             blank = torch.zeros(b, 3, 1, 1, device=device)
-            return loss, terms, blank, blank, torch.zeros_like(look)
+            return self.detected(found, batch, generator, terms), terms, blank, blank, torch.zeros_like(look)
         n_others = int(torch.randint(MAX_SOURCES, (), generator=generator)) if self.net.settings.frontal else 0
         reference = self.reference(self.net, batch, n_others)
         target = self.target(self.net, batch, reference)
@@ -401,21 +400,24 @@ class AnimationObjective(Objective):
         if s.flow_weight and reference.flows is None:
             terms["flow"] = flow_error(out.motion.deformation, batch.flow, batch.source, batch.reference)
             loss = loss + s.flow_weight * terms["flow"]
+        if found is not None:
+            loss = loss + self.detected(found, batch, generator, terms)
         return loss, terms, rgb, wanted_rgb, look
 
     def detected(self, found: Keypoints, batch: Batch, generator: torch.Generator, terms: dict[str, Tensor]) -> Tensor:
         """The terms of the keypoint detector, on what it has found in sources."""
         s = self.settings
         loss = torch.zeros((), device=found.position.device)
-        if s.equivariance_weight:
+        jacobian_weight = s.jacobian_weight if found.jacobian is not None else 0
+        if s.equivariance_weight or jacobian_weight:
             transform = ThinPlateSpline(len(batch.source), generator)
             deformed = self.net.detect(transform.deform(batch.source))
             assert deformed is not None
             terms["equivariance"] = equivariance(found, deformed, transform)
             loss = loss + s.equivariance_weight * terms["equivariance"]
-            if s.jacobian_weight and found.jacobian is not None:
+            if jacobian_weight:
                 terms["jacobian"] = jacobian_equivariance(found, deformed, transform)
-                loss = loss + s.jacobian_weight * terms["jacobian"]
+                loss = loss + jacobian_weight * terms["jacobian"]
         if s.tracking_weight and not s.only_detector:
             at_rest = self.net.detect(batch.reference)
             assert at_rest is not None
@@ -449,8 +451,8 @@ class AnimationObjective(Objective):
         }
 
 
-EXPRESSION_STEP = 512
-"""Quantiser steps per unit of an expression code: 10 bits in [-1, 1] (Oquab et al., 2022, section 4.3)."""
+STUDENT = "landmarks"
+"""Weights that find landmarks."""
 
 
 class LandmarkObjective(Objective):

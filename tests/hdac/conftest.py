@@ -26,7 +26,7 @@ def residuals_always_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ResidualRule, "lacks", lambda self, error: True)
     monkeypatch.setattr(ResidualRule, "multiplier", ALL)
 
-    def cheapest(self: ResidualRule, options: dict[str, tuple[int, float]]) -> str:
+    def cheapest(self: ResidualRule, error: float, options: dict[str, tuple[int, float]]) -> str:
         """A residual, or what is possible without."""
         return next(name for name in ("residual", "nothing", "picture") if name in options)
 

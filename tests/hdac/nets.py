@@ -98,6 +98,9 @@ TINY_ANIMATIONS = {
 """By what is special about them."""
 
 
+TINY_LANDMARKS = LandmarkSettings("tiny-landmarks", widths=(4, 8), n_blocks=1, last=4, expansion=1)
+
+
 def tiny_animation(settings: AnimationSettings, seed: int = 1) -> AnimationNet:
     """What its parts say differs from picture to picture; its statistics are of noise."""
     torch.manual_seed(seed)
@@ -123,7 +126,7 @@ def tiny_animation(settings: AnimationSettings, seed: int = 1) -> AnimationNet:
 def tiny_landmark_net(seed: int = 1) -> LandmarkNet:
     """Finds something that follows the picture a little, around a face in the middle of it."""
     torch.manual_seed(seed)
-    net = LandmarkNet(LandmarkSettings("tiny-landmarks", widths=(4, 8), n_blocks=1, last=4, expansion=1)).eval()
+    net = LandmarkNet(TINY_LANDMARKS).eval()
     for part in (net.coarse, net.fine):
         torch.nn.init.normal_(part.points.weight, std=0.001)
         part.points.bias.data = torch.tensor(FRONTAL).flatten()

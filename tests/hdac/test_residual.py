@@ -13,7 +13,7 @@ import torch
 from data.crop import Box
 from data.errors import BitstreamError
 from hdac.codecs.base_layer import Planes
-from hdac.codecs.refresh import ResidualRule
+from hdac.codecs.refresh import FIRST_LASTS, ResidualRule
 from hdac.codecs.residual import ALL, MAX_CHAIN, Residual, ResidualCoder
 from hdac.nets.residual import (
     BLOCK,
@@ -156,15 +156,37 @@ def test_a_residual_is_tried_when_as_much_was_lost_as_it_costs_and_later_if_it_d
     assert [rule.lacks(1200.0) for _ in range(3)] == [False, False, True]
     assert rule.multiplier == rule.factor / 3
     bits = round(400 / rule.factor)
-    assert rule.cheapest({"nothing": (0, 1200.0), "residual": (bits, 1150.0)}) == "nothing"  # 3 frames x 50 gained for 400
+    worse = {"nothing": (0, 1200.0), "residual": (bits, 1150.0)}  # 3 frames x 50 gained for 400
+    assert rule.cheapest(1200.0, worse) == "nothing"
     rule.refused()
     assert rule.price == 1200.0 and rule.n_frames == 3  # what was lost is not forgotten
     assert [rule.lacks(1200.0) for _ in range(4)] == [False, False, False, True]
     better = {"nothing": (0, 1200.0), "residual": (bits, 1100.0)}
-    assert rule.cheapest({**better, "picture": (90 * bits, 0.0)}) == "residual"
-    assert rule.cheapest({**better, "picture": (2 * bits, 0.0)}) == "picture"
+    assert rule.cheapest(1200.0, {**better, "picture": (90 * bits, 0.0)}) == "residual"
+    assert rule.cheapest(1200.0, {**better, "picture": (2 * bits, 0.0)}) == "picture"
     rule.renewed(1100.0, bits)
     assert rule.price == rule.factor * bits and not rule.lacks(1100.0) and rule.lost == 0
+
+
+def test_a_residual_counts_for_as_many_frames_as_those_before_it_have_lasted() -> None:
+    rule = ResidualRule(qp=30)
+    for _ in range(9):
+        rule.lacks(2000.0)
+    assert rule.horizon == FIRST_LASTS < 9 and rule.multiplier == rule.factor / FIRST_LASTS  # none has been sent
+    rule.renewed(1000.0, 100, without=2000.0)
+    for error in (1000.0, 1250.0, 1750.0, 2500.0, 2000.0):
+        rule.lacks(error)
+    assert rule.horizon == 1 + 1 + 0.75 + 0.25
+    rule.renewed(1000.0, 100, without=3000.0)
+    assert rule.lasted == 3 and rule.horizon == (3 + 1) / 2
+    assert not rule.lacks(500.0, switching=True) and rule.n_frames == 0 and rule.horizon == (3 + 2) / 2
+    rule.renewed(800.0)  # by a picture: what was measured stays
+    assert rule.lasted == rule.horizon == 2.5
+    bits = round(1e6 / rule.factor)
+    short = {"nothing": (0, 2e6), "residual": (bits, 1.65e6)}  # 350,000 gained in each of 2.5 frames for 1,000,000
+    assert rule.cheapest(2e6, short) == "nothing"
+    rule.lasted = 3.0
+    assert rule.cheapest(2e6, short) == "residual"
 
 
 def test_chains_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from data.errors import InputError, WeightsUnavailable
 from data.io import read_clip, write_clip
 from hdac import network, weights
 from hdac.codecs.hdac import Hdac
-from hdac.nets import hybrid, residual, vid2vid
+from hdac.landmarks import FRONTAL
+from hdac.nets import animation, hybrid, landmarks, residual, vid2vid
 from hdac.nets.backbones import VGG19_CHANNELS, DistilledVgg, PerceptualMsvgg, load_distilled_vgg, load_msvgg, vgg_features
 from hdac.nets.fusion import FUSIONS
 from hdac.nets.hybrid import PAPER
@@ -30,16 +31,25 @@ from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.layers import coordinate_grid
 from hdac.nets.motion import MotionSettings
 from hdac.nets.picture import pack
-from hdac.training import batches, cache, objectives, poses, train
+from hdac.training import batches, cache, objectives, teachers, train
 from hdac.training.__main__ import main
 from hdac.training.losses import flow_error
-from hdac.training.objectives import HybridObjective, Vid2VidObjective
+from hdac.training.objectives import AnimationObjective, HybridObjective, Vid2VidObjective
 from hdac.training.plot import curves, read_log
 from hdac.training.settings import RECIPES, TrainSettings
 from hdac.training.train import Run
 from rd.metrics import perceptual
 from tests.clips import moving_clip
-from tests.hdac.nets import TINY, TINY_FACE, TINY_RESIDUAL, TINY_TRACKED, save_tiny
+from tests.hdac.nets import (
+    TINY,
+    TINY_ANIMATIONS,
+    TINY_FACE,
+    TINY_LANDMARKS,
+    TINY_RESIDUAL,
+    TINY_TRACKED,
+    save_tiny,
+    tiny_animation,
+)
 from tests.paths import METRIC_WEIGHTS, TRAIN_CLIPS, needs_shared
 
 TINY_PAPER = replace(
@@ -69,6 +79,9 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vid2vid.SIZES, "tiny-face", TINY_FACE)
     monkeypatch.setitem(vid2vid.SIZES, "tiny-tracked", TINY_TRACKED)
     monkeypatch.setitem(residual.SIZES, "tiny-residual", TINY_RESIDUAL)
+    monkeypatch.setitem(landmarks.SIZES, "tiny-landmarks", TINY_LANDMARKS)
+    for name, settings in TINY_ANIMATIONS.items():
+        monkeypatch.setitem(animation.SIZES, f"tiny-{name}", replace(settings, name=f"tiny-{name}"))
 
 
 @pytest.fixture
@@ -200,22 +213,33 @@ def test_motion_is_compared_with_flow_where_the_flow_is_right() -> None:
     assert 0.15 < flow_error(moved, flow, picture, wrong) < 0.2
 
 
-@pytest.mark.parametrize(("size", "column"), [("tiny-face", "vid2vid_psnr_y"), ("tiny-residual", "dac_residual_psnr_y")])
+@pytest.mark.parametrize(
+    ("size", "column", "kind"),
+    [
+        ("tiny-face", "vid2vid_psnr_y", vid2vid.Vid2VidNet),
+        ("tiny-residual", "dac_residual_psnr_y", residual.ResidualNet),
+        ("tiny-landmarks", "train_fine", landmarks.LandmarkNet),
+        ("tiny-fomm", "animated_psnr_y", animation.AnimationNet),
+        ("tiny-spade", "animated_psnr_y", animation.AnimationNet),
+        ("tiny-frontal", "animated_psnr_y", animation.AnimationNet),
+    ],
+)
 def test_other_networks_are_trained_resumed_and_exported_by_the_same_script(
-    size: str, column: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size: str, column: str, kind: type[nn.Module], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_tiny(tmp_path)
     monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(objectives, "MAKER", "tiny")
+    monkeypatch.setattr(objectives, "STUDENT", "tiny-landmarks")
     command = ["run", str(prepared), "--out", str(tmp_path / "run"), *TEST, "--size", size]
     assert main([*command, "--steps", "4", "--every", "2"]) == 0
     assert main([*command, "--every", "2"]) == 0  # all steps are taken
     log = read_log(tmp_path / "run")
     assert log["step"].tolist() == [2, 4] and np.isfinite(log[column]).all()
     assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "mine.safetensors")]) == 0
-    net = network.by_name("mine", vid2vid.Vid2VidNet if size == "tiny-face" else residual.ResidualNet).net
+    net = network.by_name("mine", kind).net
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["ema"]
-    assert all(torch.allclose(value, state[name].float(), atol=1e-3) for name, value in net.named_parameters())
+    assert all(torch.allclose(value, state[name].float(), 1e-3, 1e-3) for name, value in net.named_parameters())
     with pytest.raises(InputError, match="not of a HybridNet"):
         network.by_name("mine", hybrid.HybridNet)
 
@@ -228,17 +252,82 @@ def test_mirrored_pictures_have_mirrored_poses(prepared: Path) -> None:
     assert batches.draw(cache.load(prepared), np.random.default_rng(0), 2).pose.isnan().all()
 
 
+def test_mirrored_pictures_have_mirrored_landmarks_and_other_frames(prepared: Path) -> None:
+    labels = np.zeros((1, 68, 2), np.float32)
+    labels[0, 36], labels[0, 45] = (-0.3, -0.2), (0.35, -0.1)
+    clips = [replace(clip, landmarks=labels.repeat(len(clip.source), 0)) for clip in cache.load(prepared)]
+    batch = batches.draw(clips, np.random.default_rng(0), 16, batches.Wants("", n_others=2))
+    corners = {tuple(row) for row in (100 * batch.landmarks[:, 36]).round().int().tolist()}
+    assert corners == {(-30, -20), (-35, -10)}
+    assert batch.others.shape == (16, 2, 6, 128, 128)
+    mirrored = (batch.landmarks[:, 36, 0] < -0.32).tolist()
+    first, last = (pack(torch.from_numpy(np.array(clips[0].source[i]))[None], 256, 256)[0] for i in (0, -1))
+    for others, flipped in zip(batch.others, mirrored, strict=True):
+        whole = others.flip(-1)[:, [1, 0, 3, 2, 4, 5]] if flipped else others
+        if torch.equal(whole[0], first):
+            assert torch.equal(whole[1], last)
+            break
+    else:
+        raise AssertionError("none of 16 pictures is of the first clip")
+    turned = replace(clips[0], poses=np.float32([[0, 0, 0], [30, 0, 0], [-20, 0, 0]]))
+    assert turned.yaw_range == 50 and turned.outermost(3) == [2, 1, 0] and clips[0].yaw_range == 0
+
+
+def test_the_landmark_student_learns_where_points_are(prepared: Path, tmp_path: Path) -> None:
+    """Always at the same place of the picture: what it must learn is where its squares lie."""
+    face = np.tile(np.array(FRONTAL, np.float32), (3, 1, 1))
+    clips = [replace(clip, landmarks=face[: len(clip.source)]) for clip in cache.load(prepared)]
+    settings = TrainSettings(size="tiny-landmarks", batch=8, perceptual="", steps=60, warmup=1, learning_rate=1e-2, window=32)
+    run = Run(settings, tmp_path / "run")
+    terms = [run.advance(run.objective, batches.draw(clips, run.rng, 8, batches.Wants())) for _ in range(60)]
+    for name in ("coarse", "fine"):
+        began, ended = (np.mean([one[name] for one in part]) for part in (terms[:6], terms[-6:]))
+        assert ended < 0.9 * began
+    errors = run.objective.errors(run.ema, batches.collect([(clips[0], 0, 0), (clips[1], 0, 1)], batches.Wants()))
+    assert errors["nme"].shape == (2,) and (errors["nme"] < 2).all()
+
+
+@pytest.mark.parametrize("term", ["psnr", "warp", "equivariance", "jacobian", "flow", "tracking", "distill"])
+def test_every_term_of_the_mobile_family_counts_as_much_as_its_weight_says(
+    term: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny(tmp_path, seed=2)
+    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
+    drawn = batches.draw(cache.load(prepared), np.random.default_rng(1), 2, batches.Wants("source"))
+    losses = []
+    for weight in (0.0, 7.0):
+        settings = TrainSettings(size="tiny-fomm", batch=2, perceptual="", teacher="tiny-fomm", **{f"{term}_weight": weight})  # type: ignore[arg-type]
+        objective = AnimationObjective(tiny_animation(settings.net), settings)  # type: ignore[arg-type]
+        loss, terms, *_ = objective(drawn, torch.Generator().manual_seed(1))
+        losses.append(float(loss.detach()))
+    assert losses[1] - losses[0] == pytest.approx(7 * float(terms[term].detach()), rel=1e-3) and terms[term] != 0
+
+
+def test_a_detector_is_distilled_alone(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tiny(tmp_path, seed=2)
+    monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
+    settings = TrainSettings(size="tiny-light", batch=2, perceptual="", teacher="tiny-fomm", only_detector=True, steps=2)
+    run = Run(settings, tmp_path / "run")
+    before = {name: value.clone() for name, value in run.net.named_parameters()}
+    batch = batches.draw(cache.load(prepared), run.rng, 2, run.objective.wants)
+    assert run.advance(run.objective, batch).keys() == {"equivariance", "jacobian", "distill"}
+    changed = {name for name, value in run.net.named_parameters() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith("detector.") for name in changed)
+    with pytest.raises(InputError, match="no keypoint detector"):
+        replace(settings, size="tiny-spade")
+
+
 @needs_shared
 def test_the_teacher_finds_poses_of_faces_and_none_elsewhere(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
-    teacher = poses.Teacher()
+    teacher = teachers.Poses()
     clip = read_clip(sorted(TRAIN_CLIPS.glob("*.mp4"))[0], frames=1)
     face = clip.rgb()[0]
     yaw, pitch, roll = teacher(face)
     mirrored = teacher(np.ascontiguousarray(face[:, ::-1]))
     assert abs(yaw + mirrored[0]) < 8 and abs(pitch - mirrored[1]) < 8 and abs(roll + mirrored[2]) < 8
     assert np.isnan(teacher(np.zeros_like(face))).all()
-    assert all(np.isnan(row).all() for row in map(teacher, poses._pictures(cache.load(prepared)[0])))
+    assert all(np.isnan(row).all() for row in map(teacher, teachers._pictures(cache.load(prepared)[0])))
 
 
 @pytest.mark.parametrize("term", ["l1", "mse", "ms_ssim", "psnr", "warp", "equivariance", "jacobian"])
