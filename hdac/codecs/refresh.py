@@ -38,7 +38,7 @@ RESIDUAL_VERSION = 1
 """Raised with every change of `ResidualRule`."""
 
 FIRST_LASTS = 8
-"""Frames. Chosen on training clips: with no limit H-DAC sends residuals that its next base pictures would have made needless."""
+"""Frames. Chosen on training clips: with no limit H-DAC sends residuals that its next base pictures make needless."""
 
 FIRST_RESIDUAL_BITS = 8 * 1500
 """Chosen: what the first residual of a clip is expected to take."""
