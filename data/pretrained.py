@@ -138,6 +138,10 @@ FILES: dict[str, WeightsFile] = {
         PFLD + "onnx/pfld.onnx",
         "7d7bbd5c6a1d9272e58d9773898284a1905d872eba9a662df9b5f20f1ba6f83e",
     ),
+    "face_parse19": WeightsFile(
+        ("segmentation/unet_face_parse19.pth",),
+        "U-Net for face parsing in 19 classes (repository SimonEnkel/lightweight-unet-face-parsing), of training only",
+    ),
     "face_mesh": WeightsFile(
         ("face_mesh/mp_face_landmark468.onnx",),
         "MediaPipe face mesh (Apache-2.0), modules/face_landmark/face_landmark.tflite as ONNX",

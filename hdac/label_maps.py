@@ -24,7 +24,14 @@ from numpy.typing import NDArray
 from data.errors import BitstreamError, InputError
 from hdac.range_coder import Context, RangeDecoder, RangeEncoder
 
-N_LABELS = 15
+CLASSES = (
+    *("background", "skin", "hair", "clothes", "nose", "upper lip", "inner mouth", "lower lip"),
+    *("left brow", "right brow", "left eye", "right eye", "left ear", "right ear", "other"),
+)
+"""Of a face; left and right are the picture's."""
+N_LABELS = len(CLASSES)
+MIRRORED_CLASSES = ((8, 9), (10, 11), (12, 13))
+"""Those that change places when left and right do."""
 _LABEL_BITS = 4
 _NEIGHBOURS = ((0, -1), (-1, 0), (-1, 1), (-1, -1))
 

@@ -7,6 +7,7 @@ The papers say how many landmarks they send, not which: the subsets are ours, ea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -87,6 +88,13 @@ POLYGONS = (
 )
 """Brows, eyes, lips, inner mouth, in the order in which they are drawn (Oquab et al., CVPR workshops 2021, section 3.4)."""
 N_LABELS = 5
+SKETCH = (
+    Polygon(1, (*JAW, *reversed(BROWS))),
+    Polygon(2, (27, 31, 32, 33, 34, 35)),
+    *(Polygon(polygon.label + 2, polygon.corners) for polygon in POLYGONS),
+)
+"""Face and nose below them."""
+N_SKETCHED = N_LABELS + 2
 _FRACTION_BITS = 4
 
 
@@ -95,9 +103,18 @@ def label_map(points: NDArray[np.float32], height: int, width: int) -> NDArray[n
 
     Corners are rounded to a sixteenth of a sample before they are drawn, in integers: the map is the same on every machine.
     """
+    return _drawn(POLYGONS, points, height, width)
+
+
+def sketch_map(points: NDArray[np.float32], height: int, width: int) -> NDArray[np.uint8]:
+    """Likewise of SKETCH."""
+    return _drawn(SKETCH, points, height, width)
+
+
+def _drawn(polygons: Sequence[Polygon], points: NDArray[np.float32], height: int, width: int) -> NDArray[np.uint8]:
     unit = 0.5 * (1 << _FRACTION_BITS) * np.array([width - 1, height - 1])
     fixed = np.rint((points + 1) * unit).astype(np.int32)
     labels = np.zeros((height, width), np.uint8)
-    for polygon in POLYGONS:
+    for polygon in polygons:
         cv2.fillPoly(labels, [fixed[list(polygon.corners)]], [polygon.label], shift=_FRACTION_BITS)
     return labels

@@ -1,4 +1,5 @@
-"""The motion stream of the mobile family: what is sent of a frame, by our coder or by one of the published ones.
+"""The motion stream of the mobile family: what is sent of a frame, by our coder or by one of the published ones; or a label
+map (`hdac.label_maps`).
 
     adaptive   ours: learned keypoints (and Jacobians), landmarks and expression codes are tables of `hdac.keypoints`, each with
                statistics of its own, in one frame of the range coder. No bytes where nothing moves. With a reference its
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from data.errors import BitstreamError, InputError
 from hdac.container import MOTION_CODERS
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, Symbols, parities, settle
+from hdac.label_maps import LabelDecoder, LabelEncoder
 from hdac.parameters import HOLD
 from hdac.published_coders import (
     HuffmanDecoder,
@@ -43,13 +45,19 @@ class Values(NamedTuple):
     """What is said of a picture; None: what the network does not have.
 
     learned: (U, 2), (x, y) in [-1, 1]. jacobians: (U, 2, 2). landmarks: (L, 2), those that are sent. expression: (M,) in
-    [-1, 1].
+    [-1, 1]. labels: (side, side), a label map.
     """
 
     learned: Array | None = None
     jacobians: Array | None = None
     landmarks: Array | None = None
     expression: Array | None = None
+    labels: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def of(cls, parts: dict[str, Array]) -> Values:
+        """Of its parts by name."""
+        return cls(parts.get("learned"), parts.get("jacobians"), parts.get("landmarks"), parts.get("expression"))
 
     @property
     def as_published(self) -> tuple[Array | None, Array | None, Array | None, Array | None]:
@@ -68,9 +76,11 @@ class PointSettings:
     """Even."""
     step: int = 128
     """Quantiser steps per unit, one of `hdac.keypoints.STEPS`; the coder by a prior has steps of its own."""
+    map_side: int = 0
+    """Label maps instead of points, where it is not 0."""
 
     def __post_init__(self) -> None:
-        if self.n_expression % 2 or not self.tables:
+        if self.n_expression % 2 or bool(self.map_side) == bool(self.tables):
             raise InputError(f"nothing to code, or an odd number of expression codes: {self}")
 
     @property
@@ -141,7 +151,10 @@ class PointDecoder(Protocol):
 
 
 def encoder(name: str, settings: PointSettings, lengths: Lengths, prior: Prior) -> PointEncoder:
-    """One of CODERS. Raises InputError where the weights have no statistics for it."""
+    """One of CODERS. Raises InputError where the weights have no statistics for it, and for label maps by another one than
+    "adaptive"."""
+    if settings.map_side:
+        return _LabelPointEncoder(settings, name)
     if name == "prior":
         return _PriorPointEncoder(settings, prior)
     return _TableEncoder(settings, _Adaptive(settings) if name == "adaptive" else _Huffman(settings, lengths))
@@ -149,6 +162,8 @@ def encoder(name: str, settings: PointSettings, lengths: Lengths, prior: Prior) 
 
 def decoder(name: str, settings: PointSettings, lengths: Lengths, prior: Prior) -> PointDecoder:
     """Likewise."""
+    if settings.map_side:
+        return _LabelPointDecoder(settings, name)
     if name == "prior":
         return _PriorPointDecoder(settings, prior)
     return _TableDecoder(settings, _Adaptive(settings) if name == "adaptive" else _Huffman(settings, lengths))
@@ -267,7 +282,7 @@ class _ByPrior:
     def rounded(self, values: Values) -> tuple[NDArray[np.int64], Values]:
         """Symbols, and what they stand for."""
         symbols = self.settings.quantise(*values.as_published)
-        return symbols, Values(**self.settings.dequantise(symbols))
+        return symbols, Values.of(self.settings.dequantise(symbols))
 
 
 class _PriorPointEncoder(_ByPrior):
@@ -288,4 +303,45 @@ class _PriorPointDecoder(_ByPrior):
         return self.rounded(at_rest)[1]
 
     def decode(self, frame_bytes: bytes) -> Values:
-        return Values(**self.settings.dequantise(self.decoder.decode(frame_bytes)))
+        return Values.of(self.settings.dequantise(self.decoder.decode(frame_bytes)))
+
+
+# -- label maps ------------------------------------------------------------------------------------------------------
+
+
+def _check_labels(settings: PointSettings, coder: str) -> int:
+    if coder != "adaptive":
+        raise InputError(f"label maps are not coded by the {coder} coder")
+    return settings.map_side
+
+
+class _LabelPointEncoder:
+    """Nothing travels with a reference; the first map behind one is predicted from the last."""
+
+    def __init__(self, settings: PointSettings, coder: str) -> None:
+        side = _check_labels(settings, coder)
+        self.coder = LabelEncoder(side, side)
+
+    def start(self, at_rest: Values) -> tuple[bytes | None, Values]:
+        return None, at_rest
+
+    def encode(self, values: Values) -> tuple[bytes, Values]:
+        if values.labels is None:
+            raise InputError("a label map is missing")
+        return self.coder.encode(values.labels), values
+
+
+class _LabelPointDecoder:
+    """The mirror image of _LabelPointEncoder."""
+
+    def __init__(self, settings: PointSettings, coder: str) -> None:
+        side = _check_labels(settings, coder)
+        self.coder = LabelDecoder(side, side)
+
+    def start(self, at_rest: Values, sent: bytes | None) -> Values:
+        if sent is not None:
+            raise BitstreamError("a reference with something beside it, where label maps are sent")
+        return at_rest
+
+    def decode(self, frame_bytes: bytes) -> Values:
+        return Values(labels=self.coder.decode(frame_bytes))

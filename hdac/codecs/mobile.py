@@ -5,6 +5,8 @@ papers these are).
     every other frame --> points, and what else its network wants said (`hdac.points`) ----> references, animated
     now and then -------> a further reference
 
+SegFace sends label maps in the place of points (`hdac.label_maps`).
+
 Which of the systems a stream is of, its weights say. A reference layer is a byte, 0 where the picture takes the place of all
 that were there, 1 where it comes beside them, and the picture. Of several references a Frontalizer merges what they show; any
 other network animates the one whose points are nearest to those of the frame (the papers' "FOM mult").
@@ -38,7 +40,7 @@ from hdac.points import CODERS, PointSettings
 from hdac.published_coders import Lengths, Prior
 
 if TYPE_CHECKING:
-    from hdac.nets.animation import AnimationNet
+    from hdac.nets.animation import PointNet
 
 CODE_VERSION = 1
 """Raised with every change that can change a stream or a decoded frame."""
@@ -54,6 +56,7 @@ class Mobile(AnimationCodec):
     network: str
     """Its weights, and the name of the system."""
     landmark_network: str = "landmarks"
+    segmentation_network: str = "segmentation"
     refresh: str = "never"
     """When further references are sent, or, where there is one at a time, new ones."""
     sources: int = 1
@@ -83,7 +86,8 @@ class Mobile(AnimationCodec):
 
     @property
     def version(self) -> str:
-        ids = [weights.weights_id(weights.find(name)).hex() for name in (self.network, self.landmark_network)]
+        networks = self.network, self.landmark_network, self.segmentation_network
+        ids = [weights.weights_id(weights.find(name)).hex() for name in networks]
         return " ".join((str(CODE_VERSION), *ids, reference_picture.version(self.reference_codec, self.qp)))
 
     # -- encoder -----------------------------------------------------------------------------------------------------
@@ -93,12 +97,14 @@ class Mobile(AnimationCodec):
         check_size(clip.width, clip.height)
         from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
         from hdac.codecs.point_animator import PointAnimator
-        from hdac.nets.animation import AnimationNet
+        from hdac.nets.animation import PointNet
         from hdac.nets.landmarks import LandmarkNet
+        from hdac.nets.segmentation import SegmentationNet
 
-        network = networks.by_name(self.network, AnimationNet)
+        network = networks.by_name(self.network, PointNet)
         settings = network.net.settings
-        landmarks = networks.by_name(self.landmark_network, LandmarkNet) if settings.landmarks_sent else None
+        student = networks.by_name(self.landmark_network, LandmarkNet) if settings.landmarks_sent else None
+        segmenter = networks.by_name(self.segmentation_network, SegmentationNet) if settings.map_side else None
         header = LayeredHeader(
             StreamHeader.of(clip, self.name),
             reference_qp=self.qp,
@@ -110,10 +116,10 @@ class Mobile(AnimationCodec):
             motion_coder=self.motion_coder,
             checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
-            landmarks_id=landmarks.weights_id if landmarks else b"",
+            landmarks_id=student.weights_id if student else b"",
             face_box=face_box.find(clip),
         )
-        animator = PointAnimator(network, landmarks, self.qp, self.best_look, header.face_box)
+        animator = PointAnimator(network, student, self.qp, self.best_look, header.face_box, segmenter)
         coder = points.encoder(self.motion_coder, point_settings(network.net, header), *statistics(network.net))
         rule, size = self.refresh_rule(), (clip.height, clip.width)
         writer = Writer(header)
@@ -141,15 +147,15 @@ class Mobile(AnimationCodec):
         return b"".join(parts) + writer.finish()
 
 
-def point_settings(net: AnimationNet, header: LayeredHeader) -> PointSettings:
+def point_settings(net: PointNet, header: LayeredHeader) -> PointSettings:
     """What is sent of this network's points. Raises BitstreamError where the header says something else."""
     s = net.settings
     if header.jacobians != s.jacobians:
         raise BitstreamError(f"the stream says jacobians={header.jacobians}, its network {s.jacobians}")
-    return PointSettings(s.n_learned, len(s.landmarks_sent), s.jacobians, s.n_expression, header.keypoint_step)
+    return PointSettings(s.n_learned, len(s.landmarks_sent), s.jacobians, s.n_expression, header.keypoint_step, s.map_side)
 
 
-def statistics(net: AnimationNet) -> tuple[Lengths, Prior]:
+def statistics(net: PointNet) -> tuple[Lengths, Prior]:
     """Of the published coders, which are part of the weights."""
     lengths: Lengths = net.huffman.numpy()
     prior: Prior = net.prior.numpy()
@@ -171,13 +177,13 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
     """Per frame what gives the picture shown."""
     from hdac import network as networks
     from hdac.codecs.point_animator import PointAnimator
-    from hdac.nets.animation import AnimationNet
+    from hdac.nets.animation import PointNet
     from hdac.nets.landmarks import LandmarkNet
 
     header = reader.header
     if header.reference_codec == "base" or not header.keypoints_sent or header.residual_id:
         raise BitstreamError("the mobile family has references of its own, sends points and no residuals; the header differs")
-    network = networks.by_id(header.weights_id, AnimationNet)
+    network = networks.by_id(header.weights_id, PointNet)
     if bool(header.landmarks_id) != bool(network.net.settings.landmarks_sent):
         raise BitstreamError(f"landmarks in the header: {bool(header.landmarks_id)}, and its network differs")
     landmarks = networks.by_id(header.landmarks_id, LandmarkNet) if header.landmarks_id else None

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from data.crop import Box
 from hdac.codecs.animator import Size, Stage, luma_of
 from hdac.codecs.base_layer import Planes
-from hdac.landmarks import COUNT, label_map
-from hdac.nets import animation
-from hdac.nets.animation import AnimationNet, Points
+from hdac.landmarks import COUNT, label_map, sketch_map
+from hdac.nets.animation import PointNet, Points
 from hdac.nets.flow import optical_flow
 from hdac.nets.folding import folded
 from hdac.nets.hybrid import condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.landmarks import LandmarkNet
 from hdac.nets.motion import followed
+from hdac.nets.segmentation import SegmentationNet
 from hdac.network import Network
 from hdac.points import Values
+
+STAYS = 1.0
+"""Chosen: by so much in its logarithm the label of the frame before is likelier."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Source:
 
     planes: Planes
     values: Values
-    seen: animation.Source
+    seen: Any
 
 
 class PointAnimator:
@@ -42,18 +48,22 @@ class PointAnimator:
 
     def __init__(
         self,
-        network: Network[AnimationNet],
+        network: Network[PointNet],
         landmarks: Network[LandmarkNet] | None,
         reference_qp: int,
         best_look: bool,
         box: Box | None = None,
+        segmenter: Network[SegmentationNet] | None = None,
     ) -> None:
+        """segmenter: of an encoder of label maps."""
         self.condition = condition(None, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
         self.net = folded(network.net, self.condition)
         self.student = None if landmarks is None else folded(landmarks.net, self.condition)
+        self.segmenter = None if segmenter is None else folded(segmenter.net, self.condition)
         self.stage = Stage(self.net.settings.multiple, box)
         self.sources: list[Source] = []
-        self._merged: list[animation.Reference] = []  # one a source, or one of all of them
+        self._merged: list[Any] = []  # one a source, or one of all of them
+        self._labels: NDArray[np.uint8] | None = None  # the last map
         self._coming: Planes | None = None
 
     @torch.inference_mode()
@@ -75,8 +85,19 @@ class PointAnimator:
         landmarks = None
         if self.student is not None:
             landmarks = self.student(packed)[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
-        expression = self.net.express(packed)
-        return Values(learned, jacobians, landmarks, None if expression is None else expression[0].numpy())
+        found_codes = self.net.express(packed)
+        expression = None if found_codes is None else found_codes[0].numpy()
+        return Values(learned, jacobians, landmarks, expression, self._segmented(packed))
+
+    def _segmented(self, packed: Tensor) -> NDArray[np.uint8] | None:
+        """A label stays what it was where it is nearly as likely as another: what flickers takes bits."""
+        if self.segmenter is None:
+            return None
+        scores = self.segmenter(packed, self.net.settings.map_side)[0]
+        if self._labels is not None:
+            scores.scatter_add_(0, torch.from_numpy(self._labels.astype(np.int64))[None], torch.full_like(scores[:1], STAYS))
+        self._labels = scores.argmax(0).numpy().astype(np.uint8)
+        return self._labels
 
     def refer_to(self, planes: Planes, beside: bool = False) -> Values:
         """What is said of a new reference picture, which `rest_at` takes. beside: the ones that there are stay."""
@@ -91,7 +112,8 @@ class PointAnimator:
         still."""
         assert self._coming is not None
         packed = self.stage.packed(self.stage.seen(self._coming))
-        self.sources = [*self.sources, Source(self._coming, values, self.net.source(packed, self._points(values)))]
+        seen_points = self._points(values, packed.shape[-2:])
+        self.sources = [*self.sources, Source(self._coming, values, self.net.source(packed, seen_points))]
         self._coming = None
         seen = [one.seen for one in self.sources]
         self._merged = [self.net.reference(seen)] if self.net.settings.frontal else [self.net.reference([one]) for one in seen]
@@ -112,22 +134,28 @@ class PointAnimator:
         return distances.index(min(distances))
 
     @torch.inference_mode()
-    def _shown(self, source: Source, reference: animation.Reference, values: Values, size: Size) -> Planes:
-        target = self._points(values)
-        if self.net.settings.spade:
-            assert target.landmarks is not None
-            height, width = source.seen.picture.shape[-2:]
-            target = target._replace(labels=torch.from_numpy(label_map(target.landmarks[0].numpy(), height, width))[None])
-        out = self.net(reference, target, self.condition)
+    def _shown(self, source: Source, reference: Any, values: Values, size: Size) -> Planes:
+        out = self.net(reference, self._points(values, source.seen.picture.shape[-2:]), self.condition)
         return self.stage.placed(out, None, source.planes, source.planes, size).at()
 
-    def _points(self, values: Values) -> Points:
-        learned = landmarks = None
+    def _points(self, values: Values, shape: Sequence[int]) -> Points:
+        """As networks take them. shape: height and width of packed pictures."""
+        learned = landmarks = drawn = None
         if values.learned is not None:
             jacobian = None if values.jacobians is None else torch.from_numpy(values.jacobians)[None]
             learned = Keypoints(torch.from_numpy(values.learned)[None], jacobian)
         if values.landmarks is not None:
             landmarks = torch.zeros(1, COUNT, 2)
             landmarks[0, list(self.net.settings.landmarks_sent)] = torch.from_numpy(values.landmarks)
+            drawn = drawing(self.net, landmarks[0].numpy(), shape)
+        labels = values.labels if drawn is None else drawn
         expression = None if values.expression is None else torch.from_numpy(values.expression)[None]
-        return Points(learned, landmarks, None, expression)
+        return Points(learned, landmarks, None if labels is None else torch.from_numpy(labels)[None], expression)
+
+
+def drawing(net: PointNet, landmarks: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.uint8] | None:
+    """What a network wants drawn of 68 landmarks, uint8 (h, w); None: nothing."""
+    height, width = shape
+    if net.settings.sketched:
+        return sketch_map(landmarks, height, width)
+    return label_map(landmarks, height, width) if net.settings.spade else None

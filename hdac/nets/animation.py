@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +92,10 @@ class AnimationSettings:
     expansion: int = 3
     motion: tuple[int, int, int] = (32, 96, 3)
     """Width, largest width and down blocks of the U-Net of dense motion."""
+
+    # what networks that draw have (`hdac.nets.synthesis`)
+    sketched: ClassVar[bool] = False
+    map_side: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if self.n_landmarks and self.n_landmarks not in SUBSETS:
@@ -163,7 +167,8 @@ class Points(NamedTuple):
 
     learned:    keypoints (B, U, 2) with or without Jacobians (B, U, 2, 2), (x, y) in [-1, 1]; None where there are none.
     landmarks:  (B, 68, 2) likewise; of those that do not travel anything may be said. None where none are needed.
-    labels:     uint8 or int64 (B, h, w) of `hdac.landmarks.label_map` at the size of packed pictures, with SPADE.
+    labels:     uint8 or int64 (B, h, w): with SPADE, `hdac.landmarks.label_map` at the size of packed pictures; of networks
+                that draw, a sketch of that size, or a label map of any.
     expression: (B, M) in [-1, 1].
     """
 
@@ -332,20 +337,44 @@ def _block(s: AnimationSettings, width: int) -> nn.Module:
     return ResBlock(width, normalise=False) if s.dense else InvertedResidual(width, width, s.expansion)
 
 
-class AnimationNet(nn.Module):
-    """Decoder and, for its keypoints and expression codes, encoder network of the mobile family."""
+class PointNet(nn.Module):
+    """What all networks of the mobile family have; pictures are packed (B, 6, H/2, W/2)."""
 
+    settings: Any
     huffman: Tensor
     """Of the published coders (`hdac.published_coders`): lengths of the Huffman code of 2021; zero until they are learnt."""
     prior: Tensor
     """Likewise of the prior of 2022."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("huffman", torch.zeros(N_BINS, dtype=torch.uint8))
+        self.register_buffer("prior", torch.zeros(len(KINDS), N_CLASSES, dtype=torch.int32))
+
+    def detect(self, picture: Tensor) -> Keypoints | None:
+        """Learned keypoints, where there are any."""
+        return None
+
+    def express(self, picture: Tensor) -> Tensor | None:
+        """Expression codes (B, M) in [-1, 1], where there are any."""
+        return None
+
+    def source(self, picture: Tensor, points: Points) -> Any:
+        """What the decoder computes once for a reference picture."""
+        raise NotImplementedError
+
+    def reference(self, sources: Sequence[Any]) -> Any:
+        """What it computes of all of them. Raises InputError for more than one where one is all there may be."""
+        raise NotImplementedError
+
+
+class AnimationNet(PointNet):
+    """Decoder and, for its keypoints and expression codes, encoder network of what moves a picture."""
+
     def __init__(self, settings: AnimationSettings) -> None:
         super().__init__()
         s = self.settings = settings
         self.reduce = AntiAlias(PACKED_CHANNELS, factor=2)
-        self.register_buffer("huffman", torch.zeros(N_BINS, dtype=torch.uint8))
-        self.register_buffer("prior", torch.zeros(len(KINDS), N_CLASSES, dtype=torch.int32))
         self.detector: LightDetector | KeypointDetector | None = None
         if s.light_detector:
             self.detector = LightDetector(s.n_learned, s.jacobians, PACKED_CHANNELS)
@@ -376,11 +405,9 @@ class AnimationNet(nn.Module):
     # -- what is found in a picture ----------------------------------------------------------------------------------
 
     def detect(self, picture: Tensor) -> Keypoints | None:
-        """Learned keypoints of packed pictures."""
         return None if self.detector is None else self.detector(self._small(picture))
 
     def express(self, picture: Tensor) -> Tensor | None:
-        """Expression codes of packed pictures, (B, M) in [-1, 1]."""
         return None if self.expression is None else self.expression(self._small(picture))
 
     def moving(self, points: Points) -> Keypoints:
@@ -402,7 +429,6 @@ class AnimationNet(nn.Module):
     # -- references --------------------------------------------------------------------------------------------------
 
     def source(self, picture: Tensor, points: Points) -> Source:
-        """What the decoder computes once for a reference picture, packed (B, 6, H/2, W/2)."""
         features = [self.first(picture)]
         for block in self.down:
             features.append(block(features[-1]))
@@ -410,8 +436,7 @@ class AnimationNet(nn.Module):
         return Source(picture, small, self.moving(points), features)
 
     def reference(self, sources: Sequence[Source]) -> Reference:
-        """What it computes of all of them: with frontal positions, features merged there. Raises InputError for more than one
-        without."""
+        """With frontal positions, features merged there; without there may be but one."""
         first = sources[0]
         if self.frontalize is None or self.frontal is None:
             if len(sources) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from data.errors import InputError
-from hdac.nets import animation, hybrid, landmarks, residual, vid2vid
+from hdac.nets import animation, hybrid, landmarks, residual, segmentation, synthesis, vid2vid
 
 Settings = (
     hybrid.NetSettings
@@ -14,8 +14,18 @@ Settings = (
     | residual.ResidualSettings
     | landmarks.LandmarkSettings
     | animation.AnimationSettings
+    | synthesis.SynthesisSettings
+    | segmentation.SegmentationSettings
 )
-Net = hybrid.HybridNet | vid2vid.Vid2VidNet | residual.ResidualNet | landmarks.LandmarkNet | animation.AnimationNet
+Net = (
+    hybrid.HybridNet
+    | vid2vid.Vid2VidNet
+    | residual.ResidualNet
+    | landmarks.LandmarkNet
+    | animation.AnimationNet
+    | synthesis.SynthesisNet
+    | segmentation.SegmentationNet
+)
 
 HYBRID = "hybrid"
 """A kind, as files name it; that of files from before there was more than one, which name none."""
@@ -33,6 +43,8 @@ _KINDS: dict[str, _Kind] = {
     "vid2vid": _Kind(vid2vid.Vid2VidSettings, vid2vid.Vid2VidNet, vid2vid.SIZES),
     "residual": _Kind(residual.ResidualSettings, residual.ResidualNet, residual.SIZES),
     "animation": _Kind(animation.AnimationSettings, animation.AnimationNet, animation.SIZES),
+    "synthesis": _Kind(synthesis.SynthesisSettings, synthesis.SynthesisNet, synthesis.SIZES),
+    "segmentation": _Kind(segmentation.SegmentationSettings, segmentation.SegmentationNet, segmentation.SIZES),
     "landmarks": _Kind(landmarks.LandmarkSettings, landmarks.LandmarkNet, landmarks.SIZES),
 }
 

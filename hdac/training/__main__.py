@@ -124,7 +124,11 @@ def parser() -> argparse.ArgumentParser:
             running.add_argument(option, type=type(default), help=f"default {default!r}")
     running.set_defaults(command=_run)
 
-    for name, use in (("poses", "head poses, for face-vid2vid"), ("landmarks", "landmarks, for their student")):
+    for name, use in (
+        ("poses", "head poses, for face-vid2vid"),
+        ("landmarks", "landmarks, for their student"),
+        ("labels", "label maps, for their student"),
+    ):
         labelling = commands.add_parser(name, help=f"{use}: of a cache, by a teacher ($HDAC_METRIC_WEIGHTS)")
         labelling.add_argument("cache", type=Path, help="what `prepare` made")
         labelling.set_defaults(command=_labels, name=name)

@@ -10,19 +10,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdac.label_maps import MIRRORED_CLASSES
 from hdac.landmarks import COUNT, MIRRORED
 from hdac.nets.flow import optical_flow
 from hdac.nets.picture import pack
+from hdac.nets.segmentation import SIDE
 from hdac.training.cache import HEIGHT, WIDTH, CachedClip
+
+UNKNOWN = 255
+"""A label that nobody knows."""
 
 FlowFrom = Literal["base", "source", ""]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures packed (B, 6, H/2, W/2); QPs (B,); flow (B, H/2, W/2, 2) from the base layer, or the source, to the reference,
-    zero where nobody wants it; pose (B, 3), yaw, pitch and roll of the source in radians, and its landmarks (B, 68, 2) in
-    [-1, 1], NaN where nobody knows; others (B, N, 6, H/2, W/2), more frames of the clips, N = 0 where nobody wants them."""
+    """A batch of B pictures, and what is known about them.
+
+    source, base, reference: packed (B, 6, H/2, W/2). base_qp, reference_qp: (B,).
+    flow:      (B, H/2, W/2, 2) from the base layer, or the source, to the reference; zero where nobody wants it.
+    pose:      (B, 3) yaw, pitch and roll of the source in radians, NaN where nobody knows.
+    landmarks: (B, 68, 2) of the source in [-1, 1], likewise.
+    others:    (B, N, 6, H/2, W/2), more frames of the clips; N = 0 where nobody wants them.
+    labels:    uint8 (B, 64, 64), the label maps of the sources, UNKNOWN where nobody knows.
+    """
 
     source: Tensor
     base: Tensor
@@ -33,6 +44,7 @@ class Batch:
     pose: Tensor
     landmarks: Tensor
     others: Tensor
+    labels: Tensor
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
@@ -73,6 +85,7 @@ def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, wants: Wa
             mirrored[:, None, None], batch.landmarks[:, MIRRORED] * torch.tensor([-1.0, 1.0]), batch.landmarks
         ),
         others=_mirror(batch.others, mirrored[:, None]),
+        labels=torch.where(mirrored[:, None, None], mirrored_labels(batch.labels), batch.labels),
     )
 
 
@@ -97,6 +110,7 @@ def collect(picks: list[tuple[CachedClip, int, int]], wants: Wants = Wants("base
     if wants.flow_from:
         moved = sources if wants.flow_from == "source" else bases
         flows = [optical_flow(_luma(one), _luma(reference)) for one, reference in zip(moved, references, strict=True)]
+    unsegmented = np.full((SIDE, SIDE), UNKNOWN, np.uint8)
     unknown, nowhere = np.full(3, np.nan, np.float32), np.full((COUNT, 2), np.nan, np.float32)
     poses = [unknown if clip.poses is None else np.radians(clip.poses[t]) for clip, _, _, t in chosen]
     landmarks = [nowhere if clip.landmarks is None else clip.landmarks[t] for clip, _, _, t in chosen]
@@ -110,6 +124,7 @@ def collect(picks: list[tuple[CachedClip, int, int]], wants: Wants = Wants("base
         torch.from_numpy(np.stack(poses)),
         torch.from_numpy(np.stack(landmarks)),
         _others(picks, wants.n_others),
+        torch.from_numpy(np.stack([unsegmented if clip.labels is None else clip.labels[t] for clip, _, _, t in chosen])),
     )
 
 
@@ -126,6 +141,14 @@ def _luma(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _packed(frames: list[Any]) -> Tensor:
     return pack(torch.from_numpy(np.stack(frames)), HEIGHT, WIDTH)
+
+
+def mirrored_labels(labels: Tensor) -> Tensor:
+    """Left and right changed, of places and of classes."""
+    table = torch.arange(256, dtype=torch.uint8)
+    for left, right in MIRRORED_CLASSES:
+        table[left], table[right] = right, left
+    return table[labels.flip(-1).long()]
 
 
 def _mirror(packed: Tensor, which: Tensor) -> Tensor:

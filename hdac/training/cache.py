@@ -10,6 +10,7 @@ Every clip (256x256; `python -m data.prepare` cuts them) becomes a folder:
     intra_V.npy   uint8 (m, H*W*3/2)   the references of the animation: its intra pictures, or BPG pictures of the same frames
     poses.npy     float32 (n, 3)       head poses of the same frames, for face-vid2vid (`hdac.training.teachers`)
     landmarks.npy float32 (n, 68, 2)   their landmarks in [-1, 1], for the landmark student and what is driven by landmarks
+    labels.npy    uint8 (n, 64, 64)    their label maps, for the segmentation student
 
 Quantisers are drawn per clip from its name, so a cache is the same whenever and in whichever order it is made. Clips that
 are done are not coded again.
@@ -41,6 +42,8 @@ from data.io import VIDEO_SUFFIXES, read_clip
 from hdac.codecs import reference
 
 HEIGHT = WIDTH = 256
+LABELS = ("poses", "landmarks", "labels")
+"""What teachers say of a clip."""
 
 STRIDE = 3
 """Neighbouring frames of a talking head teach little that is new."""
@@ -188,6 +191,7 @@ class CachedClip:
     variants: list[dict[str, Any]]
     poses: NDArray[np.float32] | None = None
     landmarks: NDArray[np.float32] | None = None
+    labels: NDArray[np.uint8] | None = None
 
     @property
     def yaw_range(self) -> float:
@@ -225,7 +229,7 @@ def load(folder: Path) -> list[CachedClip]:
                 [np.load(here / f"base_{v}.npy", mmap_mode="r") for v in count],
                 [np.load(here / f"intra_{v}.npy", mmap_mode="r") for v in count],
                 meta["variants"],
-                *(np.load(file) if file.exists() else None for file in (here / "poses.npy", here / "landmarks.npy")),
+                *(np.load(file) if file.exists() else None for file in (here / f"{name}.npy" for name in LABELS)),
             )
         )
     if not clips:

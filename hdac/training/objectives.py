@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,19 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError
+from hdac.codecs.point_animator import drawing
 from hdac.keypoints import KeypointSettings
-from hdac.landmarks import OUTER_EYE_CORNERS, label_map
+from hdac.landmarks import OUTER_EYE_CORNERS
 from hdac.nets import vid2vid
-from hdac.nets.animation import MAX_SOURCES, AnimationNet, Points, Reference
+from hdac.nets.animation import MAX_SOURCES, AnimationNet, PointNet, Points
 from hdac.nets.hybrid import HybridNet, Window, condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.landmarks import LandmarkNet, Square, cut, reduced, square_around, to_samples
 from hdac.nets.motion import followed
 from hdac.nets.picture import to_rgb
 from hdac.nets.residual import BLOCK, SHRINK, ResidualNet, blocks_to_samples, gain_number, gain_of, signs_of
+from hdac.nets.segmentation import SegmentationNet
+from hdac.nets.synthesis import SynthesisNet
 from hdac.nets.vid2vid import Parameters, Vid2VidNet
 from hdac.network import by_name
-from hdac.training.batches import Batch, Wants
+from hdac.training.batches import UNKNOWN, Batch, Wants
 from hdac.training.losses import (
     ThinPlateSpline,
     equivariance,
@@ -325,16 +328,17 @@ class ResidualObjective(Objective):
 
 
 class AnimationObjective(Objective):
-    """Of the mobile family. Landmarks are those that the student finds, as in the codec."""
+    """Of the mobile family. Landmarks, and label maps, are those that the students find, as in the codec."""
 
-    net: AnimationNet
+    net: PointNet
 
     def __init__(self, net: nn.Module, settings: TrainSettings) -> None:
         super().__init__(net, settings)
         s = self.net.settings
         # in lists: neither trained nor saved
         self.student = [by_name(STUDENT, LandmarkNet).net] if s.landmarks_sent else []
-        self.teacher = [by_name(settings.teacher, AnimationNet).net] if settings.teacher else []
+        self.segmenter = [by_name(SEGMENTER, SegmentationNet).net] if s.map_side else []
+        self.teacher = [by_name(settings.teacher, PointNet).net] if settings.teacher else []
 
     @property
     def wants(self) -> Wants:
@@ -348,28 +352,40 @@ class AnimationObjective(Objective):
         with torch.no_grad(), torch.autocast(picture.device.type, enabled=False):
             return _rounded(student(picture), self.settings.keypoint_step)
 
-    def reference(self, net: AnimationNet, batch: Batch, n_others: int) -> Reference:
+    def labels(self, picture: Tensor, landmarks: Tensor | None) -> Tensor | None:
+        """What the network wants drawn of landmarks, or the label map; (B, h, w)."""
+        if self.segmenter:
+            segmenter = self.segmenter[0].to(picture.device)
+            with torch.no_grad(), torch.autocast(picture.device.type, enabled=False):
+                found: Tensor = segmenter(picture, self.net.settings.map_side).argmax(1)
+            return found
+        if landmarks is None:
+            return None
+        drawn = [drawing(self.net, points, picture.shape[-2:]) for points in landmarks.cpu().numpy()]
+        there = [one for one in drawn if one is not None]
+        return torch.from_numpy(np.stack(there)).to(picture.device) if there else None
+
+    def reference(self, net: PointNet, batch: Batch, n_others: int) -> Any:
         """Of the batch's references and the first of its other frames."""
         pictures = [batch.reference, *batch.others.unbind(1)[:n_others]]
         sources = []
         for picture in pictures:
             learned = net.detect(picture)
             learned = None if learned is None else quantised(learned, self.settings.keypoint_step)
-            sources.append(net.source(picture, Points(learned, self.landmarks(picture))))
+            landmarks = self.landmarks(picture)
+            labels = self.labels(picture, landmarks) if net.settings.sketched else None
+            sources.append(net.source(picture, Points(learned, landmarks, labels)))
         return net.reference(sources)
 
-    def target(self, net: AnimationNet, batch: Batch, reference: Reference) -> Points:
+    def target(self, net: PointNet, batch: Batch, reference: Any) -> Points:
         """What is sent of the batch's sources."""
         s, step = net.settings, self.settings.keypoint_step
         learned = net.detect(batch.source)
         if learned is not None and s.tracked:
             start = reference.sources[0].points.position[:, : s.n_learned]
             learned = Keypoints(followed(start, batch.flow))
-        landmarks, labels = self.landmarks(batch.source), None
-        if s.spade and landmarks is not None:
-            height, width = batch.source.shape[-2:]
-            drawn = [label_map(points, height, width) for points in landmarks.cpu().numpy()]
-            labels = torch.from_numpy(np.stack(drawn)).to(landmarks.device)
+        landmarks = self.landmarks(batch.source)
+        labels = self.labels(batch.source, landmarks)
         expression = net.express(batch.source)
         if expression is not None:
             expression = _rounded(expression, step)
@@ -397,7 +413,7 @@ class AnimationObjective(Objective):
         loss = loss + compared
         terms["warp"] = -psnr_db(out.warped, batch.source).mean()
         loss = loss + s.warp_weight * terms["warp"]
-        if s.flow_weight and reference.flows is None:
+        if s.flow_weight and self.net.settings.n_points and reference.flows is None:
             terms["flow"] = flow_error(out.motion.deformation, batch.flow, batch.source, batch.reference)
             loss = loss + s.flow_weight * terms["flow"]
         if found is not None:
@@ -435,7 +451,7 @@ class AnimationObjective(Objective):
 
     def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The reference as it is, moved, and repaired for least error and for best look; with all sources there are."""
-        assert isinstance(net, AnimationNet)
+        assert isinstance(net, PointNet)
         if self.settings.only_detector:
             return {}
         none, all_ = torch.zeros_like(batch.base_qp), torch.ones_like(batch.base_qp)
@@ -453,6 +469,34 @@ class AnimationObjective(Objective):
 
 STUDENT = "landmarks"
 """Weights that find landmarks."""
+
+
+SEGMENTER = "segmentation"
+"""Weights that find label maps."""
+
+
+class SegmentationObjective(Objective):
+    """Of the segmentation student: cross entropy against the teacher's classes, on sources and coded pictures."""
+
+    net: SegmentationNet
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
+        device, b = batch.source.device, len(batch.source)
+        coded = (torch.rand(b, 1, 1, 1, generator=generator) < CODED).to(device)
+        scores = self.net(torch.where(coded, batch.base, batch.source), batch.labels.shape[-1])
+        known = (batch.labels != UNKNOWN).sum().clamp_min(1)
+        loss = F.cross_entropy(scores, batch.labels.long(), ignore_index=UNKNOWN, reduction="sum") / known
+        blank = torch.zeros(b, 3, 1, 1, device=device)
+        return loss, {"segmentation": loss}, blank, blank, torch.zeros(b, dtype=torch.bool, device=device)
+
+    def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {}
+
+    def errors(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Share of samples with another class than the teacher's."""
+        assert isinstance(net, SegmentationNet)
+        found = net(batch.source, batch.labels.shape[-1]).argmax(1)
+        return {"wrong_labels": (found != batch.labels).float().mean((1, 2))}
 
 
 class LandmarkObjective(Objective):
@@ -530,6 +574,8 @@ OBJECTIVES: dict[type[nn.Module], type[Objective]] = {
     ResidualNet: ResidualObjective,
     LandmarkNet: LandmarkObjective,
     AnimationNet: AnimationObjective,
+    SynthesisNet: AnimationObjective,
+    SegmentationNet: SegmentationObjective,
 }
 
 

@@ -185,6 +185,9 @@ RECIPES = {
     "landmarks": TrainSettings(
         size="landmarks", batch=48, look=0.0, perceptual="", warp_weight=0.0, learning_rate=2e-3, window=32
     ),
+    "segmentation": TrainSettings(
+        size="segmentation", batch=32, look=0.0, perceptual="", warp_weight=0.0, learning_rate=2e-3, window=32
+    ),
     "residual": TrainSettings(size="residual", look=0.0, perceptual="", warp_weight=0.0),
     # Wang et al., section A.3: 100 epochs of 280,000 clips on eight GPUs; the batch is not published
     "face-vid2vid-paper": replace(

@@ -16,8 +16,9 @@ from data.io import read_clip
 from hdac.codecs import face_box
 from hdac.codecs.face_animator import FaceAnimator
 from hdac.codecs.point_animator import PointAnimator
-from hdac.nets.animation import AnimationNet
+from hdac.nets.animation import AnimationNet, PointNet
 from hdac.nets.landmarks import LandmarkNet
+from hdac.nets.synthesis import SynthesisNet
 from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import Network, by_name, load, of_kind, save
 from hdac.parameters import ParameterSettings, learn_tables, steadied
@@ -33,7 +34,7 @@ def motions(network: Network[Vid2VidNet], path: Path, frames: int | None = None)
     return np.stack([animator.motion((clip.y[t], clip.u[t], clip.v[t])).table for t in range(clip.n_frames)])
 
 
-def values(network: Network[AnimationNet], path: Path, frames: int | None = None) -> list[Values]:
+def values(network: Network[PointNet], path: Path, frames: int | None = None) -> list[Values]:
     """Likewise of the mobile family."""
     landmarks = by_name("landmarks", LandmarkNet) if network.net.settings.landmarks_sent else None
     clip = read_clip(path, frames=frames)
@@ -47,13 +48,13 @@ def add_tables(weights: Path, clips: list[Path], frames: int | None = None) -> i
     """Learns them from clips, nobody of which should be measured on, and writes them into the weights; returns the number of
     frames. Raises InputError for weights of networks that have none."""
     network = load(weights)
-    net: Vid2VidNet | AnimationNet
+    net: Vid2VidNet | AnimationNet | SynthesisNet
     if isinstance(network.net, Vid2VidNet):
         net = network.net
         n_frames = _learn_parameters(of_kind(network, Vid2VidNet), clips, frames)
-    elif isinstance(network.net, AnimationNet):
+    elif isinstance(network.net, (AnimationNet, SynthesisNet)) and not network.net.settings.map_side:
         net = network.net
-        n_frames = _learn_points(of_kind(network, AnimationNet), clips, frames)
+        n_frames = _learn_points(of_kind(network, PointNet), clips, frames)
     else:
         raise InputError(f"the weights {network.name} are of a {type(network.net).__name__}, which has no statistics of coders")
     card = weights.with_suffix(".json")
@@ -70,7 +71,7 @@ def _learn_parameters(network: Network[Vid2VidNet], clips: list[Path], frames: i
     return sum(map(len, found))
 
 
-def _learn_points(network: Network[AnimationNet], clips: list[Path], frames: int | None) -> int:
+def _learn_points(network: Network[PointNet], clips: list[Path], frames: int | None) -> int:
     s = network.net.settings
     settings = PointSettings(s.n_learned, len(s.landmarks_sent), s.jacobians, s.n_expression)
     found = [values(network, path, frames) for path in tqdm(clips, desc="points", unit="clip")]

@@ -51,6 +51,9 @@ N_CORRUPTIONS = 170
 LONGEST_S = 20.0
 """Of processor time, for one stream of six frames of 64x64: more is a hang."""
 
+MOBILE = Mobile(
+    qp=44, network="tiny-learned", landmark_network="tiny-landmarks", segmentation_network="tiny-segmentation"
+)
 CODECS: dict[str, LayeredCodec] = {
     "hevc-stripped": HevcStripped(qp=36, preset="ultrafast", i_offset=12, lean=True, intra_period=4),
     "hdac": Hdac(qp=44, preset="ultrafast", i_offset=12, lean=True, network="tiny", send_keypoints=True, always_fused=True),
@@ -66,13 +69,10 @@ CODECS: dict[str, LayeredCodec] = {
         qp=36, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual"
     ),
     "face-vid2vid-paper": FaceVid2Vid(qp=44, network="tiny-face", motion_coder="paper", intra_period=4),
-    "mobile": Mobile(
-        qp=44, network="tiny-frontal", landmark_network="tiny-landmarks", refresh="rd", refresh_price=1e-6, sources=2
-    ),
-    "mobile-huffman": Mobile(
-        qp=44, network="tiny-spade", landmark_network="tiny-landmarks", motion_coder="huffman", intra_period=4
-    ),
-    "mobile-prior": Mobile(qp=44, network="tiny-fomm", landmark_network="tiny-landmarks", motion_coder="prior"),
+    "mobile": replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=1e-6, sources=2),
+    "mobile-huffman": replace(MOBILE, network="tiny-spade", motion_coder="huffman", intra_period=4),
+    "mobile-prior": replace(MOBILE, network="tiny-fomm", motion_coder="prior"),
+    "mobile-labels": replace(MOBILE, network="tiny-segface", intra_period=4),
 }
 
 

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from baselines import stills
 from hdac.landmarks import FRONTAL
-from hdac.nets.animation import AnimationNet, AnimationSettings, LightDetector
+from hdac.nets.animation import AnimationNet, AnimationSettings, LightDetector, PointNet
 from hdac.nets.hybrid import LITE, HybridNet, NetSettings
 from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.landmarks import LandmarkNet, LandmarkSettings
 from hdac.nets.motion import MotionSettings
 from hdac.nets.picture import pack_clip
 from hdac.nets.residual import ResidualNet, ResidualSettings
+from hdac.nets.segmentation import SegmentationNet, SegmentationSettings
+from hdac.nets.synthesis import KINDS as KINDS_THAT_DRAW
+from hdac.nets.synthesis import SegmentGenerator, SynthesisNet, SynthesisSettings
 from hdac.nets.vid2vid import LITE as FACE_LITE
 from hdac.nets.vid2vid import Vid2VidNet, Vid2VidSettings
 from hdac.network import save
@@ -98,6 +101,10 @@ TINY_ANIMATIONS = {
 """By what is special about them."""
 
 
+TINY_SYNTHESES = {
+    kind: SynthesisSettings(f"tiny-{kind}", kind, 48 if kind == "segface" else 0, (8, 8, 8), 16, 1) for kind in KINDS_THAT_DRAW
+}
+TINY_SEGMENTATION = SegmentationSettings("tiny-segmentation", 4, 8, 2, 1)
 TINY_LANDMARKS = LandmarkSettings("tiny-landmarks", widths=(4, 8), n_blocks=1, last=4, expansion=1)
 
 
@@ -116,10 +123,25 @@ def tiny_animation(settings: AnimationSettings, seed: int = 1) -> AnimationNet:
     for up in net.ups:
         if up.spade is not None:
             torch.nn.init.normal_(up.spade.scales.weight, std=0.3)
+    with_statistics(net, seed)
+    return net
+
+
+def with_statistics(net: PointNet, seed: int) -> None:
+    """Of noise."""
     rng = np.random.default_rng(seed)
     net.huffman.copy_(torch.from_numpy(learn_lengths([rng.normal(0, 3, 1000).astype(np.int32)])))
     noise = rng.normal(0, 30, (100, len(KINDS))).astype(np.int64)
     net.prior.copy_(torch.from_numpy(learn_prior([noise], KINDS)))
+
+
+def tiny_synthesis(settings: SynthesisSettings, seed: int = 1) -> SynthesisNet:
+    torch.manual_seed(seed)
+    net = SynthesisNet(settings).eval()
+    if isinstance(net.generate, SegmentGenerator):
+        for spade in net.generate.spades:
+            torch.nn.init.normal_(spade.scales.weight, std=0.3)  # type: ignore[union-attr]
+    with_statistics(net, seed)
     return net
 
 
@@ -166,4 +188,9 @@ def save_tiny(folder: Path, name: str = "tiny", seed: int = 1) -> None:
     for kind, settings in TINY_ANIMATIONS.items():
         net = tiny_animation(replace(settings, name=f"{name}-{kind}"), seed)
         save(net, folder / f"{name}-{kind}.safetensors", {"note": "random numbers"})
+    for kind, drawing in TINY_SYNTHESES.items():
+        save(tiny_synthesis(drawing, seed), folder / f"{name}-{kind}.safetensors", {"note": "random numbers"})
+    torch.manual_seed(seed)
+    segmentation = SegmentationNet(TINY_SEGMENTATION)
+    save(segmentation, folder / f"{name}-segmentation.safetensors", {"note": "random numbers"})
     save(tiny_residual_net(seed), folder / f"{name}-residual.safetensors", {"note": "random numbers"})

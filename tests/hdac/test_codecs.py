@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("tiny_weights", "residuals_always_sent")
 
 HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast", i_offset=12, lean=True)
 FACE = FaceVid2Vid(qp=40, network="tiny-tracked", residual_network="tiny-residual")
-MOBILE = Mobile(qp=40, network="tiny-learned", landmark_network="tiny-landmarks")
+MOBILE = Mobile(qp=40, network="tiny-learned", landmark_network="tiny-landmarks", segmentation_network="tiny-segmentation")
 CODECS: list[LayeredCodec] = [
     MOBILE,
     replace(MOBILE, network="tiny-fomm", refresh="rd", intra_period=4),
@@ -52,6 +52,9 @@ CODECS: list[LayeredCodec] = [
     replace(MOBILE, network="tiny-spade", intra_period=3),
     replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=0.01, sources=3),
     replace(MOBILE, network="tiny-frontal", motion_coder="prior"),
+    replace(MOBILE, network="tiny-nth", sources=2, refresh="rd", refresh_price=1e-6),
+    replace(MOBILE, network="tiny-bilayer", motion_coder="huffman"),
+    replace(MOBILE, network="tiny-segface", intra_period=4),
     HevcStripped(qp=40, preset="ultrafast"),
     HYBRID,
     replace(HYBRID, send_keypoints=True, intra_period=4),

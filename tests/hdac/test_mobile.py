@@ -26,7 +26,7 @@ from tests.clips import moving_clip
 from tests.hdac.nets import TINY_ANIMATIONS, tiny_animation
 from tests.hdac.streams import rewritten, units_of
 
-MOBILE = Mobile(qp=40, network="tiny-learned", landmark_network="tiny-landmarks")
+MOBILE = Mobile(qp=40, network="tiny-learned", landmark_network="tiny-landmarks", segmentation_network="tiny-segmentation")
 FRONT = torch.tensor(FRONTAL)[None]
 
 

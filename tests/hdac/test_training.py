@@ -23,7 +23,7 @@ from data.io import read_clip, write_clip
 from hdac import network, weights
 from hdac.codecs.hdac import Hdac
 from hdac.landmarks import FRONTAL
-from hdac.nets import animation, hybrid, landmarks, residual, vid2vid
+from hdac.nets import animation, hybrid, landmarks, residual, segmentation, synthesis, vid2vid
 from hdac.nets.backbones import VGG19_CHANNELS, DistilledVgg, PerceptualMsvgg, load_distilled_vgg, load_msvgg, vgg_features
 from hdac.nets.fusion import FUSIONS
 from hdac.nets.hybrid import PAPER
@@ -46,6 +46,8 @@ from tests.hdac.nets import (
     TINY_FACE,
     TINY_LANDMARKS,
     TINY_RESIDUAL,
+    TINY_SEGMENTATION,
+    TINY_SYNTHESES,
     TINY_TRACKED,
     save_tiny,
     tiny_animation,
@@ -80,6 +82,9 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(vid2vid.SIZES, "tiny-tracked", TINY_TRACKED)
     monkeypatch.setitem(residual.SIZES, "tiny-residual", TINY_RESIDUAL)
     monkeypatch.setitem(landmarks.SIZES, "tiny-landmarks", TINY_LANDMARKS)
+    monkeypatch.setitem(segmentation.SIZES, "tiny-segmentation", TINY_SEGMENTATION)
+    for drawing in TINY_SYNTHESES.values():
+        monkeypatch.setitem(synthesis.SIZES, drawing.name, drawing)
     for name, settings in TINY_ANIMATIONS.items():
         monkeypatch.setitem(animation.SIZES, f"tiny-{name}", replace(settings, name=f"tiny-{name}"))
 
@@ -222,6 +227,10 @@ def test_motion_is_compared_with_flow_where_the_flow_is_right() -> None:
         ("tiny-fomm", "animated_psnr_y", animation.AnimationNet),
         ("tiny-spade", "animated_psnr_y", animation.AnimationNet),
         ("tiny-frontal", "animated_psnr_y", animation.AnimationNet),
+        ("tiny-nth", "animated_psnr_y", synthesis.SynthesisNet),
+        ("tiny-bilayer", "animated_psnr_y", synthesis.SynthesisNet),
+        ("tiny-segface", "animated_psnr_y", synthesis.SynthesisNet),
+        ("tiny-segmentation", "wrong_labels", segmentation.SegmentationNet),
     ],
 )
 def test_other_networks_are_trained_resumed_and_exported_by_the_same_script(
@@ -231,6 +240,7 @@ def test_other_networks_are_trained_resumed_and_exported_by_the_same_script(
     monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(objectives, "MAKER", "tiny")
     monkeypatch.setattr(objectives, "STUDENT", "tiny-landmarks")
+    monkeypatch.setattr(objectives, "SEGMENTER", "tiny-segmentation")
     command = ["run", str(prepared), "--out", str(tmp_path / "run"), *TEST, "--size", size]
     assert main([*command, "--steps", "4", "--every", "2"]) == 0
     assert main([*command, "--every", "2"]) == 0  # all steps are taken
