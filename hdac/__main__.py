@@ -6,6 +6,7 @@
     hdac info call.hdac
     hdac decode call.hdac call.mp4
     hdac encode call.mp4 call.vvc --codec vvc --qp 42
+    hdac animate me.png call.mp4 out.mp4
     hdac train --help
 """
 
@@ -17,6 +18,9 @@ import math
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
 
 from baselines.codec import REGIMES, Tunable, VideoCodec, intra_period
 from baselines.stream import LAYERED_STANDARDS, StreamHeader
@@ -31,6 +35,7 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid, deformations_sent
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.mobile import Mobile
 from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
 from hdac.codecs.view import View
 from hdac.container import BASE_CODECS, BASE_STEPS, LayeredHeader, Reader
@@ -47,6 +52,8 @@ NETWORKS = {"dac": "lite", "hdac": "lite", "face-vid2vid": "face-vid2vid"}
 QP_HELP = """the standard's own quantiser (AV1 and VP9: 0 to 63); for stills that have a quality instead, the steps below
 the best one (JPEG 95, WebP and AVIF 100, learned 8)"""
 
+THRESHOLD_HELP = """of the quality filter: frames in which points have moved farther from where they were when the caller looked
+like the avatar are replaced; 0: none is"""
 TOLERANT_HELP = """layered codecs: the frames in front of any damage, as far as a checksum vouches for them; from standard
 input, too, where they then come as late as their checksum"""
 
@@ -215,6 +222,25 @@ def _decode_pipe(output: Path, tolerant: bool) -> None:
             _say_damage(n_frames, damage)
 
 
+def _animate(args: argparse.Namespace) -> None:
+    """Conference mode."""
+    _check_output(args.output, args.force)
+    from hdac.conference import Conference
+    from hdac.nets.animation import PointNet
+    from hdac.nets.landmarks import LandmarkNet
+    from hdac.network import by_name
+
+    avatar, call = read_clip(args.avatar, frames=1), read_clip(args.call, frames=args.frames)
+    network = by_name(args.network, PointNet)
+    landmarks = by_name(Mobile.landmark_network, LandmarkNet) if network.net.settings.landmarks_sent else None
+    conference = Conference(avatar, network, landmarks, args.threshold)
+    pictures = list(tqdm(conference.call(call), total=call.n_frames, desc="animating", unit="frame"))
+    y, u, v = (np.stack(planes) for planes in zip(*pictures, strict=True))
+    write_clip(Clip(y, u, v, call.fps, avatar.colour, args.output.stem), args.output, force=args.force)
+    held = f", {conference.held_back} of {call.n_frames} frames held back by the quality filter" if args.threshold else ""
+    print(f"{args.output}: {avatar.width}x{avatar.height}, {call.n_frames} frames{held}")
+
+
 def _say_damage(n_frames: int, damage: BitstreamError) -> None:
     print(f"{n_frames} frames in front of the damage: {damage}", file=sys.stderr)
 
@@ -312,6 +338,16 @@ def _parser() -> argparse.ArgumentParser:
     decoder.add_argument("output", type=Path, help=".y4m, .yuv, .mkv (FFV1), .mp4 (lossless H.264), or folder for PNGs")
     decoder.add_argument("-f", "--force", action="store_true", help="overwrite the output")
     decoder.set_defaults(command=_decode)
+
+    animator = commands.add_parser("animate", help="a picture that moves as the face in a call does (conference mode)")
+    animator.add_argument("avatar", type=Path, help="picture of a person, of any size; of a video the first frame")
+    animator.add_argument("call", type=Path, help="video of whoever moves it")
+    animator.add_argument("output", type=Path, help="as of decode")
+    animator.add_argument("--network", default="motion-net-10u+20l", help="weights of the mobile family, else %(default)s")
+    animator.add_argument("--threshold", type=float, default=0.0, help=THRESHOLD_HELP)
+    animator.add_argument("--frames", type=int, metavar="N", help="only the first N frames of the call")
+    animator.add_argument("-f", "--force", action="store_true", help="overwrite the output")
+    animator.set_defaults(command=_animate)
 
     commands.add_parser("train", help="train the networks on your own clips: hdac train --help", add_help=False)
 

@@ -1,0 +1,171 @@
+"""Conference mode: a person's picture, of any resolution, that moves as the face in a call does, and the filter that keeps bad
+frames out of it (Lu and Zheng, "Ultra-lightweight face animation method for ultra-low bitrate video conferencing", ZTE
+Communications 2023, sections 3.3 and 3.4).
+
+    call --> points of every frame --> relative motion --> quality filter --> avatar's face box, animated --> set into it
+
+Motion is relative: what moves the avatar's points is how the caller's have moved since an initial frame, one whose pose is like
+that of the avatar (FOMM, section 3.3). Points on the shoulders stay where they are, so that the face box has no seam where the
+body is cut, and the box is set into the rest of the picture with a ramp (`hdac.codecs.face_box`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.clip import Clip
+from data.errors import InputError
+from hdac.codecs import face_box
+from hdac.codecs.base_layer import Planes
+from hdac.codecs.in_flight import at_once, in_flight
+from hdac.codecs.layered import check_size
+from hdac.codecs.point_animator import PointAnimator
+from hdac.nets.animation import PointNet
+from hdac.nets.landmarks import LandmarkNet
+from hdac.network import Network
+from hdac.points import Array, Values
+
+ALPHA, BETA = 2.0, 1.0
+"""Of positions and of Jacobians in Eq. 2, as published."""
+BODY_BELOW = 0.6
+"""Chosen: learned keypoints of the avatar below it, in [-1, 1] of its face box, are the body's and stay."""
+RETURN = 0.2
+"""Chosen: of what is left of the way to the avatar's own pose, taken with every frame that the filter holds back."""
+
+
+def motion_distance(a: Values, b: Values) -> float:
+    """L2 of Eq. 2: how far points, and what is around them, have moved.
+
+    2 sum |v1 - v2| + sum |J1 J2^-1 - 1|, in units of [-1, 1] and as Frobenius norms; published without the 1, which makes it 0
+    where nothing has moved.
+    """
+    total = 0.0
+    for mine, other in ((a.learned, b.learned), (a.landmarks, b.landmarks)):
+        if mine is not None and other is not None:
+            total += ALPHA * float(np.linalg.norm(mine - other, axis=-1).sum())
+    if a.jacobians is not None and b.jacobians is not None:
+        change = a.jacobians @ np.linalg.pinv(b.jacobians)
+        total += BETA * float(np.linalg.norm(change - np.eye(2), axis=(-2, -1)).sum())
+    return total
+
+
+def relative(avatar: Values, now: Values, initial: Values) -> Values:
+    """The avatar's values, moved as the caller's have since the initial frame."""
+
+    def moved(rest: Array | None, target: Array | None, start: Array | None) -> Array | None:
+        if rest is None or target is None or start is None:
+            return rest
+        return np.clip(rest + target - start, -1, 1).astype(np.float32)
+
+    learned, jacobians = moved(avatar.learned, now.learned, initial.learned), avatar.jacobians
+    if learned is not None and avatar.learned is not None:
+        body = avatar.learned[:, 1] > BODY_BELOW
+        learned[body] = avatar.learned[body]
+        if avatar.jacobians is not None and now.jacobians is not None and initial.jacobians is not None:
+            jacobians = (now.jacobians @ np.linalg.pinv(initial.jacobians) @ avatar.jacobians).astype(np.float32)
+            jacobians[body] = avatar.jacobians[body]
+    return Values(learned, jacobians, moved(avatar.landmarks, now.landmarks, initial.landmarks), now.expression)
+
+
+@dataclass
+class QualityFilter:
+    """Says from points alone, without a picture, whether a frame will look good (section 3.3)."""
+
+    threshold: float
+    """tau: largest `motion_distance` from the initial frame; 0: every frame passes."""
+
+    def __post_init__(self) -> None:
+        if not self.threshold >= 0:
+            raise InputError(f"the quality filter's threshold {self.threshold} is negative")
+
+    def passes(self, now: Values, initial: Values) -> bool:
+        return not self.threshold or motion_distance(now, initial) <= self.threshold
+
+
+class Conference:
+    """An avatar that is animated frame by frame."""
+
+    def __init__(
+        self,
+        avatar: Clip,
+        network: Network[PointNet],
+        landmarks: Network[LandmarkNet] | None,
+        threshold: float = 0.0,
+    ) -> None:
+        """avatar: its first frame is the picture. threshold: of the quality filter; 0: none.
+
+        Raises InputError for pictures that are too large, and for a network that draws faces.
+        """
+        check_size(avatar.width, avatar.height)
+        if not network.net.settings.n_points:
+            raise InputError(f"the network {network.name} draws faces; an avatar is a picture that moves")
+        self.size = avatar.height, avatar.width
+        planes = avatar.y[0], avatar.u[0], avatar.v[0]
+        self.network, self.landmarks = network, landmarks
+        self.animator = PointAnimator(network, landmarks, 10, True, face_box.find(avatar[:1]))
+        self.at_rest = self.animator.refer_to(planes)
+        self.animator.rest_at(self.at_rest)
+        self.filter = QualityFilter(threshold)
+        self.held_back = 0
+        """Frames that the filter has replaced so far."""
+
+    def call(self, clip: Clip) -> Iterator[Planes]:
+        """The avatar in every frame of a call: planes of the avatar's size."""
+        check_size(clip.width, clip.height)
+        seen = PointAnimator(self.network, self.landmarks, 10, True, face_box.find(clip))
+        first = clip.y[0], clip.u[0], clip.v[0]
+        seen.rest_at(seen.refer_to(first))
+        return in_flight((self.animator.task(values, self.size) for values in self._driven(clip, seen)), at_once())
+
+    def _driven(self, clip: Clip, seen: PointAnimator) -> Iterator[Values]:
+        initial: Values | None = None
+        shown = self.at_rest
+        for t in range(clip.n_frames):
+            now = seen.values((clip.y[t], clip.u[t], clip.v[t]))
+            # the initial frame is the one whose pose is most like the avatar's
+            if initial is None or motion_distance(now, self.at_rest) < motion_distance(initial, self.at_rest):
+                initial = now
+            if self.filter.passes(now, initial):
+                shown = relative(self.at_rest, now, initial)
+            else:
+                self.held_back += 1
+                shown = _between(shown, self.at_rest)
+            yield shown
+
+
+def _between(shown: Values, at_rest: Values) -> Values:
+    """Default motion: some of the way back to the avatar's own pose."""
+
+    def back(value: Array | None, rest: Array | None) -> Array | None:
+        return value if value is None or rest is None else (value + RETURN * (rest - value)).astype(np.float32)
+
+    return Values(
+        back(shown.learned, at_rest.learned),
+        back(shown.jacobians, at_rest.jacobians),
+        back(shown.landmarks, at_rest.landmarks),
+        back(shown.expression, at_rest.expression),
+    )
+
+
+def seam(picture: Planes, box_of: PointAnimator) -> float:
+    """How much more luma changes across the edges of the animated box than next to them: 1 is no seam. Of a picture that the
+    whole of is animated, 1."""
+    box = box_of.stage.box
+    if box is None:
+        return 1.0
+    y = picture[0].astype(np.float64)
+    height, width = y.shape
+    across, beside = [], []
+    for at, lines, limit in (
+        (box.x, y[box.y : box.y + box.height], width),
+        (box.x + box.width, y[box.y : box.y + box.height], width),
+        (box.y, y[:, box.x : box.x + box.width].T, height),
+        (box.y + box.height, y[:, box.x : box.x + box.width].T, height),
+    ):
+        if 3 <= at <= limit - 3:
+            across.append(np.abs(lines[:, at] - lines[:, at - 1]).mean())
+            beside += [np.abs(lines[:, at + n] - lines[:, at + n - 1]).mean() for n in (-2, 2)]
+    return float(np.mean(across) / max(np.mean(beside), 1e-6)) if across else 1.0

@@ -1,0 +1,111 @@
+"""Conference mode: relative motion, the quality filter, avatars of any size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.clip import Clip
+from data.errors import InputError
+from data.io import read_clip, write_clip
+from hdac import conference
+from hdac.__main__ import main
+from hdac.conference import BODY_BELOW, Conference, QualityFilter, motion_distance, relative, seam
+from hdac.nets.animation import PointNet
+from hdac.nets.landmarks import LandmarkNet
+from hdac.network import by_name
+from hdac.points import Values
+from tests.clips import moving_clip, psnr_y
+
+pytestmark = pytest.mark.usefixtures("tiny_weights")
+
+EYE = np.tile(np.eye(2, dtype=np.float32), (3, 1, 1))
+REST = Values(np.array([[0, 0], [0.2, 0.1], [0, 0.9]], np.float32), EYE)
+
+
+def made(avatar: Clip, network: str = "tiny-learned", threshold: float = 0.0) -> Conference:
+    net = by_name(network, PointNet)
+    landmarks = by_name("tiny-landmarks", LandmarkNet) if net.net.settings.landmarks_sent else None
+    return Conference(avatar, net, landmarks, threshold)
+
+
+def as_clip(pictures: list, like: Clip) -> Clip:  # type: ignore[type-arg]
+    y, u, v = (np.stack(planes) for planes in zip(*pictures, strict=True))
+    return Clip(y, u, v, like.fps, like.colour)
+
+
+def test_distance_is_that_of_the_paper_less_what_has_not_moved() -> None:
+    assert motion_distance(REST, REST) == 0
+    assert REST.learned is not None
+    moved = REST._replace(learned=REST.learned + np.float32([0.3, 0.4]))
+    assert motion_distance(moved, REST) == pytest.approx(2 * 3 * 0.5)
+    stretched = REST._replace(jacobians=EYE * 1.5)
+    assert motion_distance(stretched, REST) == pytest.approx(3 * 0.5 * 2**0.5)
+    faces = Values(landmarks=np.zeros((20, 2), np.float32)), Values(landmarks=np.full((20, 2), 0.1, np.float32))
+    assert motion_distance(*faces) == pytest.approx(2 * 20 * 0.1 * 2**0.5, rel=1e-5)
+
+
+def test_motion_is_taken_over_and_the_body_stays() -> None:
+    assert REST.learned is not None
+    caller = Values(np.float32([[0.5, 0.5], [0.4, 0.4], [0.5, -0.5]]), EYE * 2)
+    now = caller._replace(learned=caller.learned + np.float32([0.1, 0.0]), jacobians=EYE * 3)  # type: ignore[operator]
+    found = relative(REST, now, caller)
+    assert np.allclose(found.learned[:2], REST.learned[:2] + [0.1, 0.0])  # type: ignore[index]
+    assert np.array_equal(found.learned[2], REST.learned[2]) and REST.learned[2, 1] > BODY_BELOW  # type: ignore[index]
+    assert np.allclose(found.jacobians[:2], EYE[:2] * 1.5) and np.array_equal(found.jacobians[2], EYE[2])  # type: ignore[index]
+
+
+def test_a_still_call_shows_the_avatar_as_it_is_and_a_moving_one_moves_it() -> None:
+    avatar, call = moving_clip(1, 96, 96, seed=3), moving_clip(4, 64, 64)
+    still = replace(call, y=call.y[[0] * 4], u=call.u[[0] * 4], v=call.v[[0] * 4])
+    kept, moved = (as_clip(list(made(avatar).call(one)), one) for one in (still, call))
+    assert kept.y.shape == (4, 96, 96) and len({frame.tobytes() for frame in kept.y}) == 1
+    assert not np.array_equal(moved.y[3], kept.y[3])
+
+
+def test_the_filter_holds_back_what_has_moved_too_far_and_goes_back_to_rest() -> None:
+    avatar, call = moving_clip(1, 64, 64), moving_clip(6, 64, 64)
+    everything, nothing = made(avatar), made(avatar, threshold=1e-6)
+    assert len(list(everything.call(call))) == 6 and everything.held_back == 0
+    pictures = as_clip(list(nothing.call(call)), call)
+    assert nothing.held_back >= 4
+    at_rest = as_clip(list(made(avatar).call(call[:1])), call)
+    assert psnr_y(Clip(at_rest.y, at_rest.u, at_rest.v, call.fps), pictures[5:]) > 30
+    with pytest.raises(InputError, match="-1"):
+        QualityFilter(-1.0)
+
+
+def test_a_large_avatar_moves_in_its_face_box_and_has_no_seam() -> None:
+    avatar, call = moving_clip(1, 560, 420), moving_clip(3, 64, 64)
+    one = made(avatar)
+    box = one.animator.stage.box
+    assert box is not None
+    pictures = as_clip(list(one.call(call)), call)
+    assert pictures.y.shape == (3, 420, 560)
+    outside = np.ones((420, 560), bool)
+    outside[box.y : box.y + box.height, box.x : box.x + box.width] = False
+    assert (pictures.y[:, outside] == avatar.y[0, outside]).all()
+    assert 0.3 < seam((pictures.y[2], pictures.u[2], pictures.v[2]), one.animator) < 2.0
+    cut = pictures.y[2].copy()
+    cut[box.y : box.y + box.height, box.x : box.x + box.width] //= 2
+    assert seam((cut, pictures.u[2], pictures.v[2]), one.animator) > 2.0
+
+
+def test_the_command_animates_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip(moving_clip(1, 64, 64), tmp_path / "me.y4m")
+    write_clip(moving_clip(4, 64, 64), tmp_path / "call.y4m")
+    command = ["animate", str(tmp_path / "me.y4m"), str(tmp_path / "call.y4m"), str(tmp_path / "out.y4m")]
+    assert main([*command, "--network", "tiny-learned", "--frames", "3", "--threshold", "0.5"]) == 0
+    assert "64x64, 3 frames, " in capsys.readouterr().out and read_clip(tmp_path / "out.y4m").n_frames == 3
+    for wrong, said in (
+        ([*command, "--network", "tiny-learned"], "exists"),
+        ([*command, "-f", "--network", "tiny"], "not of a PointNet"),
+        ([*command, "-f", "--network", "tiny-segface"], "draws faces"),
+        ([*command, "-f", "--network", "tiny-learned", "--threshold", "-3"], "-3"),
+        ([command[0], str(tmp_path / "nobody.png"), *command[2:], "-f"], "nobody.png"),
+    ):
+        assert main(wrong) == 1 and said in capsys.readouterr().err
+    assert conference.BETA == 1 and read_clip(tmp_path / "out.y4m").n_frames == 3
