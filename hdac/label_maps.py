@@ -91,6 +91,8 @@ class _Model:
                     row[c] = t
                     continue
                 row[c] = self._other(row[c], [now[r + dy][c + dx] for dy, dx in _NEIGHBOURS], t, bit)
+            if row == old:
+                raise BitstreamError("label maps: a row that changes is that of the map before")
         self.last = now
         return np.array(now, np.uint8)[1:-1, 1:-1]
 

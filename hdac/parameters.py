@@ -41,8 +41,9 @@ RANGE = 4
 COUNT_BITS = 5
 MAX_KEYPOINTS = (1 << COUNT_BITS) - 1
 POSE_ROWS = 2
-HOLD = 0.75
-"""chosen: steps of the quantiser that a parameter must have moved by before it is sent anew, in either coder."""
+HOLD = 1.0
+"""Steps of the quantiser that a parameter must have moved by before it is sent anew, in either coder. Chosen on training clips,
+by LPIPS over rate."""
 
 
 class Motion(NamedTuple):

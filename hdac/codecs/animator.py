@@ -85,11 +85,14 @@ class Stage:
         flat = np.concatenate((y.ravel(), u.ravel(), v.ravel()))
         return pack(torch.from_numpy(flat)[None], height, width).contiguous(memory_format=torch.channels_last)
 
-    def placed(self, out: hybrid.Output, base: Tensor | None, changed: Planes, outside: Planes, size: Size) -> Unrounded:
+    def placed(
+        self, out: hybrid.Output, base: Tensor | None, changed: Planes, outside: Planes, size: Size, drawn: bool = False
+    ) -> Unrounded:
         """What a network gave, where it belongs.
 
         base:    the base layer that was corrected, packed; None: the reference was.
         changed: that picture, whole. outside: what lies around the face box.
+        drawn:   nothing was corrected: all of the picture is new.
         """
         if self.box is None:
             return Unrounded(out.picture, base, lambda picture: _planes(picture, size))
@@ -101,13 +104,16 @@ class Stage:
                 out.picture, base, lambda picture: face_box.compose(outside, _planes(picture, (seen_height, seen_width)), box)
             )
         levels: face_box.Levels = inside
-        if base is None:  # what is changed is the reference, warped: at its full size
+        if drawn:
+            y, u, v = (np.zeros(plane.shape, np.float32) for plane in inside)
+            levels = y, u, v
+        elif base is None:  # what is changed is the reference, warped: at its full size
             height, width = inside[0].shape
             levels = _levels(warp_packed(self.packed(inside), out.motion.deformation), height, width)
         start = out.warped if base is None else base
 
         def enlarged(picture: Tensor) -> Planes:
-            changes = _levels(picture - start, seen_height, seen_width)
+            changes = _levels(picture if drawn else picture - start, seen_height, seen_width)
             return face_box.compose(outside, face_box.add_enlarged(levels, changes), box)
 
         return Unrounded(out.picture, base, enlarged)

@@ -73,6 +73,8 @@ class Mobile(AnimationCodec):
         super().__post_init__()
         if not 1 <= self.sources <= MAX_SOURCES:
             raise InputError(f"sources={self.sources} is not between 1 and {MAX_SOURCES}")
+        if self.sources > 1 and self.refresh == "never":
+            raise InputError(f"sources={self.sources} with refresh 'never': no further ones would come")
         if self.motion_coder not in CODERS:
             raise InputError(f"motion_coder {self.motion_coder!r} is not one of {', '.join(CODERS)}")
         PointSettings(1, 0, step=self.step)
@@ -86,7 +88,12 @@ class Mobile(AnimationCodec):
 
     @property
     def version(self) -> str:
-        networks = self.network, self.landmark_network, self.segmentation_network
+        said = weights.settings(weights.find(self.network))
+        networks = [self.network]
+        if said.get("map_side"):
+            networks.append(self.segmentation_network)
+        elif said.get("n_landmarks", 1) or said.get("spade"):
+            networks.append(self.landmark_network)
         ids = [weights.weights_id(weights.find(name)).hex() for name in networks]
         return " ".join((str(CODE_VERSION), *ids, reference_picture.version(self.reference_codec, self.qp)))
 
@@ -128,13 +135,11 @@ class Mobile(AnimationCodec):
             source = clip.y[t], clip.u[t], clip.v[t]
             kind = _NEW
             if t > 0 and not (self.intra_period and t % self.intra_period == 0):
-                after = copy.deepcopy(coder) if self.refresh != "never" else coder
+                may_come = self.refresh != "never" and (self.sources == 1 or len(animator.sources) < self.sources)
+                after = copy.deepcopy(coder) if may_come else coder
                 layer, had = after.encode(animator.values(source))
-                wants_new = False
-                if self.refresh != "never":
-                    wants_new = rule.wants_new(source, squared_error_y(source, animator.task(had, size)()))
-                    wants_new &= self.sources == 1 or len(animator.sources) < self.sources
-                if not wants_new:
+                shown = animator.task(had, size)() if may_come else None
+                if shown is None or not rule.wants_new(source, squared_error_y(source, shown)):
                     coder = after
                     parts.append(writer.add(Unit(keypoints=layer)))
                     continue

@@ -67,12 +67,12 @@ class PointAnimator:
         self._coming: Planes | None = None
 
     @torch.inference_mode()
-    def values(self, planes: Planes) -> Values:
-        """What is said of a picture."""
+    def values(self, planes: Planes, of_reference: bool = False) -> Values:
+        """What is said of a picture. of_reference: by the networks alone, as a decoder finds it, too."""
         packed = self.stage.packed(self.stage.seen(planes))
         s = self.net.settings
         learned, jacobians = None, None
-        if s.n_learned and s.tracked and self.sources:
+        if s.n_learned and s.tracked and self.sources and not of_reference:
             first = self.sources[0]
             assert first.values.learned is not None
             flow = torch.from_numpy(optical_flow(luma_of(packed), luma_of(first.seen.picture)))[None]
@@ -104,7 +104,7 @@ class PointAnimator:
         if not beside:
             self.sources = []
         self._coming = planes
-        return self.values(planes)
+        return self.values(planes, of_reference=True)
 
     @torch.inference_mode()
     def rest_at(self, values: Values) -> None:
@@ -136,7 +136,9 @@ class PointAnimator:
     @torch.inference_mode()
     def _shown(self, source: Source, reference: Any, values: Values, size: Size) -> Planes:
         out = self.net(reference, self._points(values, source.seen.picture.shape[-2:]), self.condition)
-        return self.stage.placed(out, None, source.planes, source.planes, size).at()
+        s = self.net.settings
+        drawn = s.frontal or not s.n_points  # not the first source, moved
+        return self.stage.placed(out, None, source.planes, source.planes, size, drawn).at()
 
     def _points(self, values: Values, shape: Sequence[int]) -> Points:
         """As networks take them. shape: height and width of packed pictures."""

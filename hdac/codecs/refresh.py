@@ -34,7 +34,7 @@ PRICE = 10.0
 Chosen on training clips: with 1, almost every frame of DAC is a new reference, and twice the rate of H-DAC goes into
 half a dB by residuals; with 40 or 160 DAC's references are finer at the same rate and kept too long."""
 
-RESIDUAL_VERSION = 1
+RESIDUAL_VERSION = 2
 """Raised with every change of `ResidualRule`."""
 
 FIRST_LASTS = 8
@@ -112,12 +112,12 @@ class ResidualRule:
 
     def __init__(self, qp: int) -> None:
         self.factor = PRICE * lagrange_multiplier(qp)
-        self.price = self.factor * FIRST_RESIDUAL_BITS
+        self.paid = self.price = self.factor * FIRST_RESIDUAL_BITS
         self.floor = self.lost = 0.0
         self.n_frames = 0
         self.lasted: float | None = None
         """Frames, its own among them, for which the gain of a residual has lasted."""
-        self._without = self._gain = self._kept = 0.0  # of the last residual
+        self._without = self._gain = self._kept = self._share = 0.0  # of the last residual
 
     def lacks(self, error: float, switching: bool = False) -> bool:
         """Of every frame, before anything is decided: whether so much has been lost that a residual should be tried.
@@ -125,7 +125,8 @@ class ResidualRule:
         switching: a switch to the new reference goes on: it gains by itself what its first frames lack.
         """
         if self._gain:
-            self._kept += min(max((self._without - error) / self._gain, 0.0), 1.0)
+            self._share = min(max((self._without - error) / self._gain, 0.0), 1.0)
+            self._kept += self._share
         if switching:
             return False
         self.lost += max(0.0, error - self.floor)
@@ -135,8 +136,17 @@ class ResidualRule:
     @property
     def horizon(self) -> float:
         """Frames for which the gain of a residual will last."""
-        measured = [n for n in (self.lasted, 1 + self._kept if self._gain else None) if n is not None]
-        return sum(measured) / len(measured) if measured else min(max(1, self.n_frames), FIRST_LASTS)
+        expected = min(max(1, self.n_frames), FIRST_LASTS) if self.lasted is None else self.lasted
+        if not self._gain:
+            return expected
+        if self._share >= 0.5:  # the last one's lasts still
+            return max(expected, 1 + self._kept)
+        return self._measured
+
+    @property
+    def _measured(self) -> float:
+        """With what is known of the last one."""
+        return 1 + self._kept if self.lasted is None else (self.lasted + 1 + self._kept) / 2
 
     @property
     def multiplier(self) -> float:
@@ -163,12 +173,13 @@ class ResidualRule:
         residual_bits: if by a residual, what it took. without: and the error that there was without it.
         """
         if self._gain:
-            self.lasted = self.horizon
+            self.lasted = self._measured
         self.floor, self.lost, self.n_frames = error, 0.0, 0
-        self._without = self._gain = self._kept = 0.0
+        self._without = self._gain = self._kept = self._share = 0.0
         if residual_bits:
-            self.price = self.factor * residual_bits
-            self._without, self._gain = without, max(0.0, without - error)
+            self.paid = self.factor * residual_bits
+            self._without, self._gain, self._share = without, max(0.0, without - error), 1.0
+        self.price = self.paid
 
     def refused(self) -> None:
         """What was tried did not pay: later, when twice as much has been lost."""

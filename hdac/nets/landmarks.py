@@ -132,7 +132,10 @@ class PointRegressor(nn.Module):
         self.points = nn.Linear(s.last * left * left, 2 * COUNT)
 
     def forward(self, picture: Tensor) -> Tensor:
-        return self.points(self.body(picture - 0.5)).float().view(-1, COUNT, 2)
+        seen = self.body(picture - 0.5)
+        with torch.autocast(seen.device.type, enabled=False):  # positions are geometry
+            points: Tensor = self.points(seen.float())
+        return points.view(-1, COUNT, 2)
 
 
 class LandmarkNet(nn.Module):

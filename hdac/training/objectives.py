@@ -395,7 +395,8 @@ class AnimationObjective(Objective):
         s, device, b = self.settings, batch.source.device, len(batch.source)
         terms: dict[str, Tensor] = {}
         loss = torch.zeros((), device=device)
-        look = self.all_look((torch.rand(b, generator=generator) < s.look).to(device), True)
+        told = isinstance(self.net, AnimationNet)  # networks that draw do not look at the condition
+        look = self.all_look((torch.rand(b, generator=generator) < s.look).to(device), told)
         found = self.net.detect(batch.source)
         if s.only_detector:
             assert found is not None
@@ -496,7 +497,9 @@ class SegmentationObjective(Objective):
         """Share of samples with another class than the teacher's."""
         assert isinstance(net, SegmentationNet)
         found = net(batch.source, batch.labels.shape[-1]).argmax(1)
-        return {"wrong_labels": (found != batch.labels).float().mean((1, 2))}
+        known = batch.labels != UNKNOWN
+        wrong = (found != batch.labels) & known
+        return {"wrong_labels": wrong.sum((1, 2)) / known.sum((1, 2)).clamp_min(1)}
 
 
 class LandmarkObjective(Objective):

@@ -15,9 +15,11 @@ from data.errors import InputError
 from data.io import read_clip
 from hdac.codecs import face_box
 from hdac.codecs.face_animator import FaceAnimator
+from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.point_animator import PointAnimator
 from hdac.nets.animation import AnimationNet, PointNet
 from hdac.nets.landmarks import LandmarkNet
+from hdac.nets.segmentation import SegmentationNet
 from hdac.nets.synthesis import SynthesisNet
 from hdac.nets.vid2vid import Vid2VidNet
 from hdac.network import Network, by_name, load, of_kind, save
@@ -36,9 +38,11 @@ def motions(network: Network[Vid2VidNet], path: Path, frames: int | None = None)
 
 def values(network: Network[PointNet], path: Path, frames: int | None = None) -> list[Values]:
     """Likewise of the mobile family."""
-    landmarks = by_name("landmarks", LandmarkNet) if network.net.settings.landmarks_sent else None
+    s = network.net.settings
+    landmarks = by_name("landmarks", LandmarkNet) if s.landmarks_sent else None
+    segmenter = by_name("segmentation", SegmentationNet) if s.map_side else None
     clip = read_clip(path, frames=frames)
-    animator = PointAnimator(network, landmarks, reference_qp=32, best_look=True, box=face_box.find(clip))
+    animator = PointAnimator(network, landmarks, 32, True, face_box.find(clip), segmenter)
     at_rest = animator.refer_to((clip.y[0], clip.u[0], clip.v[0]))
     animator.rest_at(at_rest)
     return [at_rest, *(animator.values((clip.y[t], clip.u[t], clip.v[t])) for t in range(1, clip.n_frames))]
@@ -65,7 +69,7 @@ def add_tables(weights: Path, clips: list[Path], frames: int | None = None) -> i
 
 def _learn_parameters(network: Network[Vid2VidNet], clips: list[Path], frames: int | None) -> int:
     found = [motions(network, path, frames) for path in tqdm(clips, desc="motion", unit="clip")]
-    settings = ParameterSettings(network.net.settings.n_keypoints)
+    settings = ParameterSettings(network.net.settings.n_keypoints, FaceVid2Vid.step)
     coded = [steadied(sequence, settings).astype(np.float32) / settings.step for sequence in found]
     network.net.tables.copy_(torch.from_numpy(learn_tables(coded)))
     return sum(map(len, found))

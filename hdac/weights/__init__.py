@@ -11,12 +11,17 @@ loads them.
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 from pathlib import Path
+from typing import Any
 
-from data.errors import CodecUnavailable
+from data.errors import CodecUnavailable, InputError
 from data.files import file_sha256
 
+MAX_HEADER = 1 << 24
+"""Bytes of a file's header that are looked at."""
 ID_BYTES = 4
 """Of the SHA-256 of the file; what a stream carries."""
 
@@ -47,3 +52,14 @@ def missing(name: str) -> str | None:
 def weights_id(path: Path) -> bytes:
     """What a stream calls these weights."""
     return bytes.fromhex(file_sha256(path))[:ID_BYTES]
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """Of the network in a file, without reading its weights. Raises InputError for a file that holds none of ours."""
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            said: dict[str, Any] = json.loads(json.loads(file.read(min(size, MAX_HEADER)))["__metadata__"]["settings"])
+    except (struct.error, KeyError, ValueError) as error:
+        raise InputError(f"{path} holds no network: {error}") from error
+    return said

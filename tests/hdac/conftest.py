@@ -23,7 +23,7 @@ def tiny_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def residuals_always_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of networks that were not trained, no residual pays: send one in every frame, whole, as far as the chain of them may
     be."""
-    monkeypatch.setattr(ResidualRule, "lacks", lambda self, error: True)
+    monkeypatch.setattr(ResidualRule, "lacks", lambda self, error, switching=False: True)
     monkeypatch.setattr(ResidualRule, "multiplier", ALL)
 
     def cheapest(self: ResidualRule, error: float, options: dict[str, tuple[int, float]]) -> str:

@@ -24,16 +24,23 @@ from hdac.codecs.base_layer import Planes
 from hdac.codecs.dac import Dac
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.mobile import Mobile
 from hdac.container import FULL, LayeredHeader, Reader
 from hdac.nets.hybrid import HybridNet
 from tests.clips import moving_clip, psnr_y
 from tests.hdac.nets import save_tiny, tiny_net
 
 HYBRID = Hdac(qp=40, network="tiny", preset="ultrafast", i_offset=12, lean=True)
+MOBILE = Mobile(
+    qp=44, network="tiny-learned", landmark_network="tiny-landmarks", segmentation_network="tiny-segmentation"
+)
 CODECS: list[LayeredCodec] = [
     HYBRID,
     replace(Hdac.paper(38, intra_period=2), preset="ultrafast", network="tiny"),
     Dac(qp=44, network="tiny", refresh="never"),
+    MOBILE,
+    replace(MOBILE, network="tiny-frontal"),
+    replace(MOBILE, network="tiny-nth"),
 ]
 by_label = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.label)
 
@@ -161,6 +168,17 @@ def test_networks_never_see_more_than_512_a_side(codec: LayeredCodec, monkeypatc
     assert systems.decode(stream).y.shape == clip.y.shape
     assert header_of(stream).face_box == Box(420, 0, 1078, 1078)
     assert seen and set(seen) == {(256, 256)}  # packed: of 512x512
+
+
+@pytest.mark.parametrize("network", ["tiny-frontal", "tiny-nth", "tiny-bilayer", "tiny-segface"])
+def test_what_a_network_draws_is_seen_in_a_box_that_it_sees_smaller(network: str) -> None:
+    clip = moving_clip(3, 1300, 1100)
+    decoded = systems.decode(replace(MOBILE, network=network).encode(clip))
+    inside, outside = (slice(1, 3), slice(300, 800), slice(400, 900)), (slice(1, 3), slice(None), slice(0, 60))
+    assert np.abs(decoded.y[inside].astype(int) - decoded.y[0][inside[1:]]).mean() > 1
+    assert (decoded.y[outside] == decoded.y[0][outside[1:]]).all()
+    coarse = decoded.y[1][inside[1:]].reshape(50, 10, 50, 10).mean((1, 3))  # a picture, not what two of them differ by
+    assert coarse.std() > 1 and abs(coarse.mean() - 128) < 100
 
 
 @by_label

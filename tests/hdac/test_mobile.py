@@ -235,6 +235,6 @@ def test_settings_that_cannot_be_coded_are_refused() -> None:
             replace(MOBILE, **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Jacobians"):
         replace(MOBILE, network="tiny-fomm", motion_coder="huffman").encode(moving_clip(2, 96, 96))
-    with pytest.raises(InputError, match="not of a AnimationNet"):
+    with pytest.raises(InputError, match="not of a PointNet"):
         replace(MOBILE, network="tiny").encode(moving_clip(2, 96, 96))
     assert animation.MAX_SOURCES == MAX_SOURCES

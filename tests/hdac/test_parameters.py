@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from data.errors import BitstreamError, InputError
 from hdac.keypoints import parities, settle
 from hdac.parameters import (
+    HOLD,
     POSE_ROWS,
     RANGE,
     Motion,
@@ -75,7 +76,7 @@ def test_noise_of_less_than_a_step_costs_nothing_and_motion_is_followed() -> Non
     for t, table in enumerate(walk(20, seed=2, sigma=0.02)):
         symbols = encoder.steady(Motion.of(table))
         encoder.encode_first(symbols, K)
-        assert np.abs(of.dequantise(symbols).table - table).max() <= 0.75 / 128 + 1e-6, t
+        assert np.abs(of.dequantise(symbols).table - table).max() <= HOLD / 128 + 1e-6, t
 
 
 def test_fewer_deformations_take_fewer_bytes() -> None:

@@ -174,14 +174,23 @@ def test_a_residual_counts_for_as_many_frames_as_those_before_it_have_lasted() -
         rule.lacks(2000.0)
     assert rule.horizon == FIRST_LASTS < 9 and rule.multiplier == rule.factor / FIRST_LASTS  # none has been sent
     rule.renewed(1000.0, 100, without=2000.0)
-    for error in (1000.0, 1250.0, 1750.0, 2500.0, 2000.0):
+    for error in (1000.0, 1250.0, 1500.0):
         rule.lacks(error)
-    assert rule.horizon == 1 + 1 + 0.75 + 0.25
+    assert rule.horizon == 1 + 1 + 0.75 + 0.5  # and it lasts still
+    for error in (2500.0, 2000.0):
+        rule.lacks(error)
+    assert rule.horizon == 3.25
     rule.renewed(1000.0, 100, without=3000.0)
-    assert rule.lasted == 3 and rule.horizon == (3 + 1) / 2
-    assert not rule.lacks(500.0, switching=True) and rule.n_frames == 0 and rule.horizon == (3 + 2) / 2
+    assert rule.lasted == 3.25 == rule.horizon
+    assert not rule.lacks(500.0, switching=True) and rule.n_frames == 0 and rule.horizon == 3.25
+    assert not rule.lacks(2500.0, switching=True) and rule.horizon == (3.25 + 2.25) / 2  # over: less than expected
     rule.renewed(800.0)  # by a picture: what was measured stays
-    assert rule.lasted == rule.horizon == 2.5
+    assert rule.lasted == rule.horizon == 2.75
+    rule.refused()
+    assert rule.price == 2 * rule.paid
+    rule.renewed(900.0)
+    assert rule.price == rule.paid == 100 * rule.factor
+    rule.lasted = 2.5
     bits = round(1e6 / rule.factor)
     short = {"nothing": (0, 2e6), "residual": (bits, 1.65e6)}  # 350,000 gained in each of 2.5 frames for 1,000,000
     assert rule.cheapest(2e6, short) == "nothing"

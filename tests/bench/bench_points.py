@@ -1,0 +1,124 @@
+"""Bits per frame of the mobile family's motion, by the published coders and by ours.
+
+    python -m tests.bench.bench_points CLIPS --networks NAME .. [--frames N] [--out FILE]
+
+Of every network's streams, of what an encoder finds in every frame. The first frame is the reference and not counted; every
+coder's bytes are decoded again by a fresh decoder, and the Huffman coder and ours are given the same symbols. Rows:
+
+huffman    Oquab et al. 2021: displacements, 32 bins and a sign, at our quantiser step; not of networks with Jacobians
+ours       `hdac.keypoints`' adaptive contexts, of the same symbols as Huffman's
+prior      Oquab et al. 2022: in the quantisers that are published
+raw        fp16 of every number: 16 bits
+
+Beside them what is published (other clips; kbit/s at 25 frames/s, bits a frame).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data.cli import run
+from data.files import write_atomic
+from hdac import points
+from hdac.nets.animation import PointNet
+from hdac.network import Network, by_name
+from hdac.points import PointSettings, Values
+from hdac.training.cache import find_clips
+from hdac.training.tables import values
+from rd import provenance
+
+FPS = 25.0
+PUBLISHED: dict[str, dict[str, float]] = {
+    "motion-net-10u": {"kbps": 1.4, "raw_kbps": 3.9},
+    "motion-net-20l": {"kbps": 2.2, "raw_kbps": 7.8},
+    "motion-net-10u+20l": {"kbps": 3.6, "raw_kbps": 11.7},
+    "motion-spade-10u": {"kbps": 8.0, "raw_kbps": 27.3},
+    "motion-spade-20l": {"kbps": 8.8, "raw_kbps": 41.2},
+    "motion-spade-10u+20l": {"kbps": 10.2, "raw_kbps": 35.3},
+    "nth": {"kbps": 9.7},
+    "bilayer": {"kbps": 9.7},
+    "fomm": {"bits_per_frame": 426},
+    "frontalizer-sup": {"bits_per_frame": 264},
+    "frontalizer-sup+unsup": {"bits_per_frame": 418},
+    "frontalizer-expr": {"bits_per_frame": 433},
+    "ultralight": {"raw_kbps": 28.8},
+}
+"""Oquab et al. 2021, Table 1 and 4; Oquab et al. 2022, Table 4; Lu and Zheng 2023, section 4.4 (at 30 frames/s)."""
+
+
+def spent(name: str, settings: PointSettings, network: Network[PointNet], clips: list[list[Values]]) -> list[int]:
+    """Bytes of every frame but the first."""
+    statistics = network.net.huffman.numpy(), network.net.prior.numpy()
+    sizes = []
+    for clip in clips:
+        encoder, decoder = (make(name, settings, *statistics) for make in (points.encoder, points.decoder))
+        sent, at_rest = encoder.start(clip[0])
+        assert _same(decoder.start(clip[0], sent), at_rest)
+        for one in clip[1:]:
+            layer, had = encoder.encode(one)
+            assert _same(decoder.decode(layer), had)
+            sizes.append(len(layer))
+    return sizes
+
+
+def _same(a: Values, b: Values) -> bool:
+    return all((x is None) == (y is None) and (x is None or np.array_equal(x, y)) for x, y in zip(a, b, strict=True))
+
+
+def summary(sizes: list[int]) -> dict[str, float]:
+    """Bits a frame, and kbit/s at 25 frames/s."""
+    bits = 8 * float(np.mean(sizes))
+    return {
+        "bits_per_frame": round(bits, 1),
+        "median": 8 * float(np.median(sizes)),
+        "max": 8 * max(sizes),
+        "kbps": round(bits * FPS / 1000, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clips", type=Path, help="a clip, or a folder of clips")
+    parser.add_argument("--networks", nargs="+", required=True)
+    parser.add_argument("--frames", type=int, default=50)
+    parser.add_argument("--step", type=int, default=PointSettings.step)
+    parser.add_argument("--out", type=Path, help="write the result to this JSON file, too")
+    args = parser.parse_args()
+    paths = find_clips(args.clips)
+    rows: dict[str, Any] = {}
+    for name in args.networks:
+        network = by_name(name, PointNet)
+        s = network.net.settings
+        settings = PointSettings(s.n_learned, len(s.landmarks_sent), s.jacobians, s.n_expression, args.step, s.map_side)
+        clips = [values(network, path, args.frames) for path in tqdm(paths, desc=name, unit="clip")]
+        coders = ["adaptive"] if s.map_side else [c for c in points.CODERS if c != "huffman" or not s.jacobians]
+        row = {("ours" if coder == "adaptive" else coder): summary(spent(coder, settings, network, clips)) for coder in coders}
+        if "huffman" in row:
+            saved = 1 - row["ours"]["bits_per_frame"] / row["huffman"]["bits_per_frame"]
+            row["ours"]["saved_against_huffman"] = round(saved, 3)
+        n_numbers = 2 * s.n_learned * (3 if s.jacobians else 1) + 2 * len(s.landmarks_sent) + s.n_expression
+        row["raw"] = {"bits_per_frame": 16 * n_numbers, "kbps": round(16 * n_numbers * FPS / 1000, 2)}
+        row["published"] = PUBLISHED.get(name, {})
+        rows[name] = row
+        for coder, found in row.items():
+            print(f"{name:22} {coder:9}", "  ".join(f"{what} {value}" for what, value in found.items()))
+    if args.out:
+        networks = " ".join(args.networks)
+        result = {
+            "command": f"python -m tests.bench.bench_points <folder> --networks {networks} --frames {args.frames} "
+            f"--step {args.step}",
+            "commit": provenance.commit(),
+            "clips": len(paths),
+            "networks": rows,
+        }
+        write_atomic(args.out, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
