@@ -55,6 +55,8 @@ class WeightsFile:
     """Of the file at `url`: 64 hexadecimal digits, or the leading ones where only these are published."""
     package: str = ""
     """Path of the same file below site-packages, in a package that ships it."""
+    judges: bool = True
+    """Whether a metric uses it; else training alone does."""
 
 
 FILES: dict[str, WeightsFile] = {
@@ -141,6 +143,7 @@ FILES: dict[str, WeightsFile] = {
     "face_parse19": WeightsFile(
         ("segmentation/unet_face_parse19.pth",),
         "U-Net for face parsing in 19 classes (repository SimonEnkel/lightweight-unet-face-parsing), of training only",
+        judges=False,
     ),
     "face_mesh": WeightsFile(
         ("face_mesh/mp_face_landmark468.onnx",),
@@ -222,8 +225,8 @@ def fetch(name: str) -> Path:
 
 
 def checksums() -> dict[str, str]:
-    """SHA-256 of every weights file that is there, by name: part of a result's provenance. Downloads nothing."""
-    found = {name: _installed(file) for name, file in FILES.items()}
+    """SHA-256 of every weights file of a metric that is there, by name: part of a result's provenance. Downloads nothing."""
+    found = {name: _installed(file) for name, file in FILES.items() if file.judges}
     return {name: _sha256(path) for name, path in found.items() if path is not None}
 
 

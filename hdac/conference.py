@@ -5,8 +5,9 @@ Communications 2023, sections 3.3 and 3.4).
     call --> points of every frame --> relative motion --> quality filter --> avatar's face box, animated --> set into it
 
 Motion is relative: what moves the avatar's points is how the caller's have moved since an initial frame, one whose pose is like
-that of the avatar (FOMM, section 3.3). Points on the shoulders stay where they are, so that the face box has no seam where the
-body is cut, and the box is set into the rest of the picture with a ramp (`hdac.codecs.face_box`).
+that of the avatar (FOMM, section 3.3). Learned keypoints on the shoulders, in networks that have any, stay where they are, so
+that the face box has no seam where the body is cut, and the box is set into the rest of the picture with a ramp
+(`hdac.codecs.face_box`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.clip import Clip
 from data.errors import InputError
@@ -32,6 +34,8 @@ ALPHA, BETA = 2.0, 1.0
 """Of positions and of Jacobians in Eq. 2, as published."""
 BODY_BELOW = 0.6
 """Chosen: learned keypoints of the avatar below it, in [-1, 1] of its face box, are the body's and stay."""
+FINE_QP = 20
+"""What the networks are told of pictures that were not coded: near the finest references that they were trained on."""
 RETURN = 0.2
 """Chosen: of what is left of the way to the avatar's own pose, taken with every frame that the filter holds back."""
 
@@ -105,7 +109,7 @@ class Conference:
         self.size = avatar.height, avatar.width
         planes = avatar.y[0], avatar.u[0], avatar.v[0]
         self.network, self.landmarks = network, landmarks
-        self.animator = PointAnimator(network, landmarks, 10, True, face_box.find(avatar[:1]))
+        self.animator = PointAnimator(network, landmarks, FINE_QP, True, face_box.find(avatar[:1]))
         self.at_rest = self.animator.refer_to(planes)
         self.animator.rest_at(self.at_rest)
         self.filter = QualityFilter(threshold)
@@ -115,7 +119,7 @@ class Conference:
     def call(self, clip: Clip) -> Iterator[Planes]:
         """The avatar in every frame of a call: planes of the avatar's size."""
         check_size(clip.width, clip.height)
-        seen = PointAnimator(self.network, self.landmarks, 10, True, face_box.find(clip))
+        seen = PointAnimator(self.network, self.landmarks, FINE_QP, True, face_box.find(clip))
         first = clip.y[0], clip.u[0], clip.v[0]
         seen.rest_at(seen.refer_to(first))
         return in_flight((self.animator.task(values, self.size) for values in self._driven(clip, seen)), at_once())
@@ -151,21 +155,28 @@ def _between(shown: Values, at_rest: Values) -> Values:
 
 
 def seam(picture: Planes, box_of: PointAnimator) -> float:
-    """How much more luma changes across the edges of the animated box than next to them: 1 is no seam. Of a picture that the
-    whole of is animated, 1."""
+    """How much more luma changes across the ramps at the edges of the animated box than over as many samples next to them: 1 is
+    no seam. 1, too, of a picture that is animated as a whole."""
     box = box_of.stage.box
     if box is None:
         return 1.0
     y = picture[0].astype(np.float64)
     height, width = y.shape
+    span = face_box.FEATHER + 1  # the ramp, and a sample on either side of it
+    rows, columns = y[box.y : box.y + box.height], y[:, box.x : box.x + box.width].T
     across, beside = [], []
-    for at, lines, limit in (
-        (box.x, y[box.y : box.y + box.height], width),
-        (box.x + box.width, y[box.y : box.y + box.height], width),
-        (box.y, y[:, box.x : box.x + box.width].T, height),
-        (box.y + box.height, y[:, box.x : box.x + box.width].T, height),
+    for begin, lines, limit in (  # of the ramp, which lies inside of the box
+        (box.x - 1, rows, width),
+        (box.x + box.width - span + 1, rows, width),
+        (box.y - 1, columns, height),
+        (box.y + box.height - span + 1, columns, height),
     ):
-        if 3 <= at <= limit - 3:
-            across.append(np.abs(lines[:, at] - lines[:, at - 1]).mean())
-            beside += [np.abs(lines[:, at + n] - lines[:, at + n - 1]).mean() for n in (-2, 2)]
-    return float(np.mean(across) / max(np.mean(beside), 1e-6)) if across else 1.0
+        if begin - span >= 0 and begin + 2 * span < limit:
+            across.append(_change(lines, begin, span))
+            beside += [_change(lines, begin - span, span), _change(lines, begin + span, span)]
+    return float(np.mean(across)) / max(float(np.mean(beside)), 1e-6) if across else 1.0
+
+
+def _change(lines: NDArray[np.float64], begin: int, span: int) -> float:
+    """Mean change of samples from `begin` to `span` farther."""
+    return float(np.abs(lines[:, begin + span] - lines[:, begin]).mean())

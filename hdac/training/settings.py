@@ -89,8 +89,8 @@ class TrainSettings:
     only_pose: bool = False
     """face-vid2vid (ours): the head pose alone is trained, a beginning for everything else (`--start-from`)."""
     flow_weight: float = 0.0
-    """face-vid2vid (ours): of the picture's motion against optical flow from source to reference, a teacher at training only,
-    in units of sampling grids. Photometric terms alone are slow to move anything."""
+    """face-vid2vid, mobile family (ours): of the picture's motion against optical flow from source to reference, a teacher at
+    training only, in units of sampling grids. Photometric terms alone are slow to move anything."""
     tracking_weight: float = 0.0
     """Mobile family (ours): of keypoints that are detected, against where optical flow says that those of the reference are."""
     teacher: str = ""

@@ -9,7 +9,7 @@
     labels.npy      uint8 (n, 64, 64)    label maps of `hdac.label_maps.CLASSES`, by a small U-Net trained for face parsing (19
                                          classes of its own, five of them seldom seen): weak, as teachers go
 
-NaN where there is no face. The networks and YuNet are those of `data.pretrained`.
+NaN where there is no face, but for label maps. The networks and YuNet are those of `data.pretrained`.
 """
 
 from __future__ import annotations

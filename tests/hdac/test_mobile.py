@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from data.errors import BitstreamError, InputError
-from hdac import landmarks, systems
+from hdac import landmarks, points, systems
 from hdac.codecs.mobile import MAX_SOURCES, Mobile
 from hdac.codecs.point_animator import PointAnimator
 from hdac.landmarks import COUNT, FRONTAL, MIRRORED, POLYGONS, SUBSETS, label_map
@@ -38,7 +39,7 @@ def test_subsets_hold_each_other_and_mirrored_faces_are_faces() -> None:
     assert set(SUBSETS[20]) < set(SUBSETS[33]) < set(SUBSETS[60]) < set(SUBSETS[68])
     assert {corner for polygon in POLYGONS for corner in polygon.corners} <= set(SUBSETS[60])
     for number, subset in SUBSETS.items():
-        assert {MIRRORED[i] for i in subset} == set(subset) or number == 20
+        assert {MIRRORED[i] for i in subset} == set(subset) and len(subset) == number
     face = np.array(FRONTAL)
     assert np.abs(face[list(MIRRORED)] * [-1, 1] - face).max() < 0.011
     assert sorted(MIRRORED) == list(range(COUNT)) and all(MIRRORED[MIRRORED[i]] == i for i in range(COUNT))
@@ -153,32 +154,57 @@ pytestmark = pytest.mark.usefixtures("tiny_weights")
 
 
 @pytest.mark.parametrize("coder", ["adaptive", "huffman", "prior"])
-@pytest.mark.parametrize("network", ["learned", "spade", "frontal"])
-def test_a_decoder_has_the_points_that_its_encoder_means(
-    network: str, coder: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("network", "how"),
+    [
+        ("learned", {"refresh": "rd", "refresh_price": 30.0}),
+        ("spade", {"intra_period": 3}),
+        ("frontal", {"refresh": "rd", "refresh_price": 1e-6, "sources": 3, "intra_period": 5}),
+    ],
+)
+def test_a_decoder_has_the_points_and_references_that_its_encoder_means(
+    network: str, how: dict[str, Any], coder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[Values] = []
-    task = PointAnimator.task
+    meant, had, rests = [], [], []
+    for kind, name, into in (
+        (points._TableEncoder, "encode", meant),
+        (points._PriorPointEncoder, "encode", meant),
+        (points._TableDecoder, "decode", had),
+        (points._PriorPointDecoder, "decode", had),
+    ):
+        original = getattr(kind, name)
 
-    def watched(self, values, size):  # type: ignore[no-untyped-def]
-        shown.append(values)
-        return task(self, values, size)
+        def watched(self, given, original=original, into=into):  # type: ignore[no-untyped-def]
+            found = original(self, given)
+            into.append(found[1] if isinstance(found, tuple) and not isinstance(found, Values) else found)
+            return found
 
-    monkeypatch.setattr(PointAnimator, "task", watched)
-    codec = replace(MOBILE, network=f"tiny-{network}", motion_coder=coder, refresh="rd", refresh_price=1e9)  # looks, keeps
-    clip = moving_clip(6, 96, 96)
-    stream = codec.encode(clip)
-    meant, shown[:] = list(shown), []
+        monkeypatch.setattr(kind, name, watched)
+    rest_at = PointAnimator.rest_at
+    monkeypatch.setattr(PointAnimator, "rest_at", lambda self, values: (rests.append(values), rest_at(self, values))[1])
+    clip = moving_clip(8, 96, 96)
+    stream = replace(MOBILE, network=f"tiny-{network}", motion_coder=coder, **how).encode(clip)
+    of_encoder, rests[:] = list(rests), []
+    tried = {len(unit.reference or b"") > 0 for unit in units_of(stream)}
+    assert True in tried and (tried == {True, False} or network == "learned")
     systems.decode(stream)
-    assert len(meant) == len(shown) == 5
-    for a, b in zip(meant, shown, strict=True):
-        assert all((x is None) == (y is None) and (x is None or np.array_equal(x, y)) for x, y in zip(a, b, strict=True))
+    assert len(of_encoder) == len(rests) and all(same(a, b) for a, b in zip(of_encoder, rests, strict=True))
+    # what an encoder has tried and not sent is no part of the stream
+    remaining = iter(meant)
+    assert len(had) == sum(unit.reference is None for unit in units_of(stream))
+    assert all(any(same(one, other) for other in remaining) for one in had)
+
+
+def same(a: Values, b: Values) -> bool:
+    return all((x is None) == (y is None) and (x is None or np.array_equal(x, y)) for x, y in zip(a, b, strict=True))
 
 
 def test_further_references_come_where_they_pay_and_no_more_than_allowed() -> None:
     clip = moving_clip(8, 96, 96)
     codec = replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=1e-6, sources=MAX_SOURCES)
-    kinds = [(unit.reference or b"-")[:1] for unit in units_of(codec.encode(clip))]
+    stream = codec.encode(clip)
+    kinds = [(unit.reference or b"-")[:1] for unit in units_of(stream)]
+    assert systems.decode(stream).n_frames == 8
     assert kinds == [b"\0", b"\1", b"\1"] + [b"-"] * 5
     alone = replace(codec, network="tiny-learned", sources=1)
     assert {(unit.reference or b"-")[:1] for unit in units_of(alone.encode(clip))} == {b"\0"}
@@ -230,7 +256,12 @@ def test_units_that_no_encoder_writes_are_refused(coder: str) -> None:
 
 
 def test_settings_that_cannot_be_coded_are_refused() -> None:
-    for wrong in ({"sources": 0}, {"sources": 4}, {"motion_coder": "arithmetic"}, {"step": 100}, {"refresh": "always"}):
+    for wrong in (
+        *({"sources": n} for n in (0, 2, 4)),
+        {"motion_coder": "arithmetic"},
+        {"step": 100},
+        {"refresh": "always"},
+    ):
         with pytest.raises(InputError):
             replace(MOBILE, **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Jacobians"):
