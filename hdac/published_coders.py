@@ -109,6 +109,8 @@ class HuffmanDecoder(_Huffman):
 
     def decode(self, frame_bytes: bytes) -> Symbols:
         """The next frame's symbols. Raises BitstreamError for bytes that no encoder writes."""
+        if 8 * len(frame_bytes) > self.last.size * (MAX_LENGTH + 1) + 7:
+            raise BitstreamError(f"landmarks: a frame of {len(frame_bytes)} bytes")
         bits, left = int.from_bytes(frame_bytes, "big"), 8 * len(frame_bytes)
 
         def read() -> int:

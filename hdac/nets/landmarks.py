@@ -26,6 +26,10 @@ MARGIN = 1.3
 """Chosen: side of the square around a face, in those of the longer side of its points' extent."""
 
 
+TRAINED_SIDE, LARGE_SIDE = 128, 160
+"""Of packed pictures: those of training, and the largest that are not reduced."""
+
+
 class Square(NamedTuple):
     """Squares of pictures. centre: (B, 2), x and y in luma samples; side: (B,), likewise; angle: (B,) in radians, from the x
     axis towards y, of the direction that becomes level."""
@@ -155,6 +159,10 @@ class LandmarkNet(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Landmarks of packed pictures, (B, 68, 2) in [-1, 1]."""
+        longest = max(picture.shape[-2:])
+        if longest > LARGE_SIDE:  # what it was trained on was finer sampled than a large picture would be
+            smaller = [max(1, round(n * TRAINED_SIDE / longest)) for n in picture.shape[-2:]]
+            picture = F.interpolate(picture.float(), size=smaller, mode="area")
         height, width = (2 * n for n in picture.shape[-2:])
         whole = self.whole(picture)
         found = whole.to_picture(self.coarse(cut(reduced(picture), whole, self.settings.sides[0])))

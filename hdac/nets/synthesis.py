@@ -78,8 +78,9 @@ class SynthesisSettings:
 
     @property
     def multiple(self) -> int:
-        """Coded pictures are padded to multiples of this, in luma samples."""
-        return 2 << len(self.widths) - 1
+        """Coded pictures are padded to multiples of this, in luma samples: the smallest features have 2x2 samples or more,
+        which instance norm needs."""
+        return 4 << len(self.widths) - 1
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -131,7 +131,7 @@ def collect(picks: list[tuple[CachedClip, int, int]], wants: Wants = Wants("base
 def _others(picks: list[tuple[CachedClip, int, int]], count: int) -> Tensor:
     if not count:
         return torch.zeros(len(picks), 0, 6, HEIGHT // 2, WIDTH // 2)
-    frames = [clip.source[t] for clip, _, _ in picks for t in clip.outermost(count)]
+    frames = [clip.source[other] for clip, _, t in picks for other in clip.outermost(count, t)]
     return _packed(frames).unflatten(0, (len(picks), count))
 
 

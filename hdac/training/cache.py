@@ -200,11 +200,12 @@ class CachedClip:
             return 0.0
         return float(np.nanmax(self.poses[:, 0]) - np.nanmin(self.poses[:, 0]))
 
-    def outermost(self, count: int) -> list[int]:
-        """Indices of stored frames: the head turned farthest to one side, to the other, next farthest to the first, .. ."""
+    def outermost(self, count: int, target: int = -1) -> list[int]:
+        """Indices of stored frames, none of them the target's: the head turned farthest to one side, to the other, next
+        farthest to the first, .. ."""
         yaw = np.arange(len(self.source)) if self.poses is None else np.nan_to_num(self.poses[:, 0])
-        order = np.argsort(yaw, kind="stable").tolist()
-        return [order[-1 - n // 2] if n % 2 else order[n // 2] for n in range(count)]
+        order = [i for i in np.argsort(yaw, kind="stable").tolist() if i != target] or [target]
+        return [order[(-1 - n // 2) % len(order)] if n % 2 else order[n // 2 % len(order)] for n in range(count)]
 
     def separate(self) -> CachedClip:
         """With those variants only that have references of their own, as in the paper. Raises InputError where none has."""

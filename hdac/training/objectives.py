@@ -350,7 +350,7 @@ class AnimationObjective(Objective):
             return None
         student = self.student[0].to(picture.device)
         with torch.no_grad(), torch.autocast(picture.device.type, enabled=False):
-            return _rounded(student(picture), self.settings.keypoint_step)
+            return _rounded(student(picture).clamp(-1, 1), self.settings.keypoint_step)
 
     def labels(self, picture: Tensor, landmarks: Tensor | None) -> Tensor | None:
         """What the network wants drawn of landmarks, or the label map; (B, h, w)."""
@@ -377,10 +377,10 @@ class AnimationObjective(Objective):
             sources.append(net.source(picture, Points(learned, landmarks, labels)))
         return net.reference(sources)
 
-    def target(self, net: PointNet, batch: Batch, reference: Any) -> Points:
-        """What is sent of the batch's sources."""
+    def target(self, net: PointNet, batch: Batch, reference: Any, found: Keypoints | None) -> Points:
+        """What is sent of the batch's sources. found: keypoints that the detector has found in them."""
         s, step = net.settings, self.settings.keypoint_step
-        learned = net.detect(batch.source)
+        learned = found
         if learned is not None and s.tracked:
             start = reference.sources[0].points.position[:, : s.n_learned]
             learned = Keypoints(followed(start, batch.flow))
@@ -404,7 +404,7 @@ class AnimationObjective(Objective):
             return self.detected(found, batch, generator, terms), terms, blank, blank, torch.zeros_like(look)
         n_others = int(torch.randint(MAX_SOURCES, (), generator=generator)) if self.net.settings.frontal else 0
         reference = self.reference(self.net, batch, n_others)
-        target = self.target(self.net, batch, reference)
+        target = self.target(self.net, batch, reference, found)
         known = condition(None, batch.reference_qp, look.float())
         height = batch.source.shape[-2]
         window = self.window(generator, height)
@@ -458,7 +458,7 @@ class AnimationObjective(Objective):
         none, all_ = torch.zeros_like(batch.base_qp), torch.ones_like(batch.base_qp)
         known, look = (condition(None, batch.reference_qp, wish) for wish in (none, all_))
         reference = self.reference(net, batch, batch.others.shape[1])
-        target = self.target(net, batch, reference)
+        target = self.target(net, batch, reference, net.detect(batch.source))
         best = net(reference, target, look)
         return {
             "reference": batch.reference,

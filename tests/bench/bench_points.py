@@ -8,7 +8,7 @@ coder's bytes are decoded again by a fresh decoder, and the Huffman coder and ou
 huffman    Oquab et al. 2021: displacements, 32 bins and a sign, at our quantiser step; not of networks with Jacobians
 ours       `hdac.keypoints`' adaptive contexts, of the same symbols as Huffman's
 prior      Oquab et al. 2022: in the quantisers that are published
-raw        fp16 of every number: 16 bits
+raw        16 bits for every number, as Lu and Zheng count; Oquab et al. 2021 count 8
 
 Beside them what is published (other clips; kbit/s at 25 frames/s, bits a frame).
 """
@@ -41,6 +41,8 @@ PUBLISHED: dict[str, dict[str, float]] = {
     "motion-spade-10u": {"kbps": 8.0, "raw_kbps": 27.3},
     "motion-spade-20l": {"kbps": 8.8, "raw_kbps": 41.2},
     "motion-spade-10u+20l": {"kbps": 10.2, "raw_kbps": 35.3},
+    "segface-48": {"kbps": 18},
+    "segface-64": {"kbps": 25},
     "nth": {"kbps": 9.7},
     "bilayer": {"kbps": 9.7},
     "fomm": {"bits_per_frame": 426},
@@ -49,7 +51,8 @@ PUBLISHED: dict[str, dict[str, float]] = {
     "frontalizer-expr": {"bits_per_frame": 433},
     "ultralight": {"raw_kbps": 28.8},
 }
-"""Oquab et al. 2021, Table 1 and 4; Oquab et al. 2022, Table 4; Lu and Zheng 2023, section 4.4 (at 30 frames/s)."""
+"""Oquab et al. 2021, Table 1 and 4; Oquab et al. 2022, Table 4 (of videos with 15 frames/s, in which more moves from frame to
+frame); Lu and Zheng 2023, section 4.4 (at 30 frames/s)."""
 
 
 def spent(name: str, settings: PointSettings, network: Network[PointNet], clips: list[list[Values]]) -> list[int]:
