@@ -60,7 +60,7 @@ results-face: $(VENV)/.installed-test
 	$(BIN)/rd-dump results/face_vid2vid --cache runs/cache --sequences $(PICTURES) --regime one-intra \
 		--codecs face-vid2vid face-vid2vid+residual dac+residual hdac+residual
 	$(BIN)/rd-report results/face_vid2vid
-	$(BIN)/rd-sweep --sequences $(PICTURES:%=$(CLIPS)/%.mp4) --plugin tests/bench/ablations.py --codecs $(FACE_ABLATIONS) --frames 125 \
+	$(BIN)/rd-sweep --sequences $(PICTURES:%=$(CLIPS)/%.mp4) --plugin tests/bench/ablations.py --codecs $(FACE_ABLATIONS) --frames 75 \
 		--points 3 --regime one-intra --metrics psnr lpips temporal --jobs $(JOBS) --cache runs/cache --no-report \
 		--out results/face_vid2vid/ablations
 	$(BIN)/python -m tests.bench.bench_parameters $(CLIPS) --out results/face_vid2vid/parameters.json

@@ -62,11 +62,12 @@ STREAMS: dict[str, LayeredCodec] = {
         intra_period=3,
         residual_network="tiny-residual",
         checksum_interval=2,
+        step=128,
         fade=0,
     ),
     "face-vid2vid-paper": FaceVid2Vid(qp=40, network="tiny-face", motion_coder="paper", refresh="rd", step=64, fade=0),
     "face-vid2vid-fade": FaceVid2Vid(
-        qp=40, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual", fade=2
+        qp=40, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual", fade=2, step=128
     ),
 }
 

@@ -178,7 +178,7 @@ def test_what_a_network_draws_is_seen_in_a_box_that_it_sees_smaller(network: str
     assert np.abs(decoded.y[inside].astype(int) - decoded.y[0][inside[1:]]).mean() > 1
     assert (decoded.y[outside] == decoded.y[0][outside[1:]]).all()
     coarse = decoded.y[1][inside[1:]].reshape(50, 10, 50, 10).mean((1, 3))  # a picture, not what two of them differ by
-    assert coarse.std() > 1 and abs(coarse.mean() - 128) < 100
+    assert coarse.std() > 0.1 and abs(coarse.mean() - 128) < 100
 
 
 @by_label
