@@ -52,7 +52,7 @@ results-layered: $(VENV)/.installed
 
 # face-vid2vid, and binary residuals, beside the points of both
 FULLRES ?= $(CLIPS)_fullres
-FACE_ABLATIONS := face-never face-rd face-32 face-switch face-all face-pose face-paper face-paper-all
+FACE_ABLATIONS := face-never face-rd face-32 face-switch paper-never paper-rd face-all face-pose face-paper face-paper-all
 results-face: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs face-vid2vid face-vid2vid+residual dac+residual hdac+residual --points 3 \
 		$(LAYERED) --anchors results/hdac-variants --out results/face_vid2vid

@@ -1,15 +1,19 @@
-"""What DAC and face-vid2vid share: reference pictures of their own, and when they are renewed."""
+"""What DAC, face-vid2vid and the mobile family share: reference pictures of their own, and when they are renewed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import InputError
+from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.refresh import PRICE, Refresh, check_rule
+from hdac.container import LayeredHeader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,18 @@ class AnimationCodec(LayeredCodec):
     def refresh_rule(self) -> Refresh:
         """The rule, at the beginning of a clip."""
         return Refresh(self.refresh, self.qp, self.threshold_db, self.refresh_price)
+
+    def header(self, clip: Clip, **more: Any) -> LayeredHeader:
+        """Of a stream of this codec; `more`: what only some systems have, by the header's names."""
+        return LayeredHeader(
+            StreamHeader.of(clip, self.name),
+            reference_qp=self.qp,
+            reference_codec=self.reference_codec,
+            keypoints_sent=True,
+            checksum_interval=self.checksum_interval,
+            face_box=face_box.find(clip),
+            **more,
+        )
 
     def new_picture(self, clip: Clip, t: int) -> tuple[bytes, Planes]:
         """A frame as a reference picture: its bytes, and what they decode to."""

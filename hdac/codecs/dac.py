@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import BitstreamError
 from hdac import weights
-from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
@@ -34,7 +32,7 @@ from hdac.codecs.layered import (
     squared_error,
 )
 from hdac.codecs.refresh import RESIDUAL_VERSION, ResidualRule, squared_error_y
-from hdac.container import LayeredHeader, Reader, Unit, Writer
+from hdac.container import Reader, Unit, Writer
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, Points, parities, settle
 
 if TYPE_CHECKING:
@@ -93,18 +91,13 @@ class Dac(AnimationCodec):
 
         network = networks.by_name(self.network, HybridNet)
         residuals = networks.by_name(self.residual_network, ResidualNet) if self.residual else None
-        header = LayeredHeader(
-            StreamHeader.of(clip, self.name),
-            reference_qp=self.qp,
+        header = self.header(
+            clip,
             best_look=self.best_look,
-            reference_codec=self.reference_codec,
-            keypoints_sent=True,
             keypoint_step=self.keypoint_step,
             jacobians=network.net.settings.detector.jacobians,
-            checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
             residual_id=residuals.weights_id if residuals else b"",
-            face_box=face_box.find(clip),
         )
         animator = Animator(network, None, self.qp, self.best_look, header.face_box)
         motion = KeypointEncoder(keypoint_settings(network.net.settings.detector, header))

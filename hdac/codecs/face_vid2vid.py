@@ -27,18 +27,16 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import BitstreamError, InputError
 from hdac import weights
-from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import alone, at_once, in_flight
 from hdac.codecs.layered import check_size, checked_units, lagrange_multiplier, squared_error
 from hdac.codecs.refresh import CUT_DB, RESIDUAL_VERSION, ResidualRule, psnr_y, squared_error_y
-from hdac.container import LayeredHeader, Reader, Unit, Writer
+from hdac.container import Reader, Unit, Writer
 from hdac.keypoints import parities, settle
 from hdac.parameters import (
     CODERS,
@@ -166,18 +164,13 @@ class _Encoding:
         residuals = None
         if codec.residual != "never":
             residuals = networks.by_name(codec.residual_network, ResidualNet)
-        header = LayeredHeader(
-            StreamHeader.of(clip, codec.name),
-            reference_qp=codec.qp,
+        header = codec.header(
+            clip,
             best_look=codec.best_look,
-            reference_codec=codec.reference_codec,
-            keypoints_sent=True,
             keypoint_step=codec.step,
             paper_coder=codec.motion_coder == "paper",
-            checksum_interval=codec.checksum_interval,
             weights_id=network.weights_id,
             residual_id=residuals.weights_id if residuals else b"",
-            face_box=face_box.find(clip),
         )
         self.codec, self.clip = codec, clip
         self.size = clip.height, clip.width

@@ -203,7 +203,7 @@ class Hdac(BaseLayerCodec):
         motion = KeypointEncoder(keypoint_settings(network.net.settings.detector, header)) if self.send_keypoints else None
         writer, choice = Writer(header), _best_look if self.best_look else _LeastError(self.qp)
         parts, size = [writer.header], (clip.height, clip.width)
-        residual_rule = ResidualRule(self.qp)
+        residual_rule = ResidualRule(self.quantiser)
         enhancer = ResidualCoder(residuals, size, header.face_box) if residuals else None
         corrections = _corrections(animator, [], size)  # of the pictures up to the next intra picture
         for i, picture in enumerate(pictures):
@@ -235,8 +235,8 @@ class Hdac(BaseLayerCodec):
                     layer = motion.encode(symbols)
                 keypoints = motion.settings.dequantise(symbols)
             strength = 0  # a reference of its own is shown as it is
-            if sent is None and self.always_fused and self.base_every == 1:
-                strength = FULL
+            if sent is None and self.always_fused and self.base_every == 1 and not enhancer:
+                strength = FULL  # and nobody asks what it looks like
             elif sent is None:
                 corrected = alone(animator.unrounded(decoded, keypoints, size)) if motion else next(corrections)
                 strengths = (FULL,) if self.always_fused or self.best_look else STRENGTHS

@@ -24,11 +24,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from baselines.stream import StreamHeader
 from data.clip import Clip
 from data.errors import BitstreamError, InputError
 from hdac import points, weights
-from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
@@ -112,19 +110,14 @@ class Mobile(AnimationCodec):
         settings = network.net.settings
         student = networks.by_name(self.landmark_network, LandmarkNet) if settings.landmarks_sent else None
         segmenter = networks.by_name(self.segmentation_network, SegmentationNet) if settings.map_side else None
-        header = LayeredHeader(
-            StreamHeader.of(clip, self.name),
-            reference_qp=self.qp,
+        header = self.header(
+            clip,
             best_look=self.best_look,
-            reference_codec=self.reference_codec,
-            keypoints_sent=True,
             keypoint_step=self.step,
             jacobians=settings.jacobians,
             motion_coder=self.motion_coder,
-            checksum_interval=self.checksum_interval,
             weights_id=network.weights_id,
             landmarks_id=student.weights_id if student else b"",
-            face_box=face_box.find(clip),
         )
         animator = PointAnimator(network, student, self.qp, self.best_look, header.face_box, segmenter)
         coder = points.encoder(self.motion_coder, point_settings(network.net, header), *statistics(network.net))

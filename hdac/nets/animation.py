@@ -23,8 +23,9 @@ quantiser of the reference.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -50,6 +51,7 @@ from hdac.nets.layers import (
 )
 from hdac.nets.motion import REFINEMENT, VARIANCE, Motion, sparse_motions
 from hdac.nets.picture import PACKED_CHANNELS
+from hdac.nets.settings import NetworkSettings
 from hdac.published_coders import KINDS, N_BINS, N_CLASSES
 
 HEAT_SIDE = 32
@@ -62,7 +64,7 @@ MAX_SOURCES = 3
 
 
 @dataclass(frozen=True)
-class AnimationSettings:
+class AnimationSettings(NetworkSettings):
     """Everything that determines the shapes; a checkpoint carries it."""
 
     name: str
@@ -122,17 +124,6 @@ class AnimationSettings:
     def multiple(self) -> int:
         """Coded pictures are padded to multiples of this, in luma samples."""
         return 2 << len(self.widths) - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> AnimationSettings:
-        """The reverse of `to_dict`; raises InputError for unknown or missing fields."""
-        try:
-            return cls(**{**values, "widths": tuple(values["widths"]), "motion": tuple(values["motion"])})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not the settings of an animation network: {error}") from error
 
 
 def _family() -> dict[str, AnimationSettings]:
@@ -337,7 +328,7 @@ def _block(s: AnimationSettings, width: int) -> nn.Module:
     return ResBlock(width, normalise=False) if s.dense else InvertedResidual(width, width, s.expansion)
 
 
-class PointNet(nn.Module):
+class PointNet(nn.Module, ABC):
     """What all networks of the mobile family have; pictures are packed (B, 6, H/2, W/2)."""
 
     settings: Any
@@ -359,13 +350,13 @@ class PointNet(nn.Module):
         """Expression codes (B, M) in [-1, 1], where there are any."""
         return None
 
+    @abstractmethod
     def source(self, picture: Tensor, points: Points) -> Any:
         """What the decoder computes once for a reference picture."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reference(self, sources: Sequence[Any]) -> Any:
         """What it computes of all of them. Raises InputError for more than one where one is all there may be."""
-        raise NotImplementedError
 
 
 class AnimationNet(PointNet):

@@ -15,8 +15,8 @@ through: motion is found at 64x64, all else is convolutional.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints
 from hdac.nets.layers import AntiAlias, Beside, DownBlock, ResBlock, SameBlock, UpBlock, conv, warp, warp_packed
 from hdac.nets.motion import DenseMotion, Motion, MotionSettings
 from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
+from hdac.nets.settings import NetworkSettings
 
 MOTION_SIDE = 64
 CONDITION = 4
@@ -35,8 +36,10 @@ CONDITION = 4
 
 
 @dataclass(frozen=True)
-class NetSettings:
+class NetSettings(NetworkSettings):
     """Everything that determines the shapes; a checkpoint carries it."""
+
+    PARTS: ClassVar[dict[str, type]] = {"detector": DetectorSettings, "motion": MotionSettings}
 
     name: str
     detector: DetectorSettings = field(default_factory=DetectorSettings)
@@ -73,23 +76,6 @@ class NetSettings:
     def multiple(self) -> int:
         """Coded pictures are padded to multiples of this, in luma samples."""
         return (2 if self.colour == "packed" else 1) << len(self.widths) - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> NetSettings:
-        """The reverse of `to_dict`; raises InputError for unknown or missing fields."""
-        try:
-            parts = {
-                "detector": DetectorSettings(**values["detector"]),
-                "motion": MotionSettings(**values["motion"]),
-                "widths": tuple(values["widths"]),
-                "n_outer_blocks": tuple(values["n_outer_blocks"]),
-            }
-            return cls(**{**values, **parts})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not the settings of a network: {error}") from error
 
 
 PAPER = NetSettings("paper")

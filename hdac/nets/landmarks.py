@@ -10,17 +10,17 @@ picture, the centres of its corner samples, as sampling grids have it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.errors import InputError
 from hdac.landmarks import COUNT, OUTER_EYE_CORNERS
 from hdac.nets.layers import InvertedResidual, conv, coordinate_grid
 from hdac.nets.picture import PACKED_CHANNELS
+from hdac.nets.settings import NetworkSettings
 
 MARGIN = 1.3
 """Chosen: side of the square around a face, in those of the longer side of its points' extent."""
@@ -90,7 +90,7 @@ def cut(picture: Tensor, square: Square, n: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class LandmarkSettings:
+class LandmarkSettings(NetworkSettings):
     """Sizes of the two networks."""
 
     name: str = "landmarks"
@@ -103,17 +103,6 @@ class LandmarkSettings:
     last: int = 32
     """Channels at the smallest size before the linear layer."""
     expansion: int = 3
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LandmarkSettings:
-        """The reverse of `to_dict`; raises InputError for unknown or missing fields."""
-        try:
-            return cls(**{**values, "sides": tuple(values["sides"]), "widths": tuple(values["widths"])})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not the settings of a landmark network: {error}") from error
 
 
 SIZES = {settings.name: settings for settings in (LandmarkSettings(),)}

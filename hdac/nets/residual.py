@@ -15,8 +15,7 @@ left, above and above right, and the ones at its own place in lower channels. It
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from hdac.nets.layers import conv
 from hdac.nets.picture import PACKED_CHANNELS
+from hdac.nets.settings import NetworkSettings
 
 SHRINK = 8
 """Luma samples a side to a latent one."""
@@ -37,7 +37,7 @@ UNIT = 256
 
 
 @dataclass(frozen=True)
-class ResidualSettings:
+class ResidualSettings(NetworkSettings):
     """The published ones by default; a checkpoint carries them."""
 
     name: str = "residual"
@@ -50,17 +50,6 @@ class ResidualSettings:
     def __post_init__(self) -> None:
         if self.channels < 1 or self.filters < 4 or self.filters % 4:
             raise InputError(f"channels {self.channels} and filters {self.filters} are no residual network")
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ResidualSettings:
-        """The reverse of `to_dict`; raises InputError for unknown fields."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"not the settings of a residual network: {error}") from error
 
 
 SIZES = {"residual": ResidualSettings()}

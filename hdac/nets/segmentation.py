@@ -7,23 +7,22 @@ Learnt from a teacher (`hdac.training.teachers`). SegFace sends what it says (`h
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.errors import InputError
 from hdac.label_maps import N_LABELS
 from hdac.nets.animation import MobileHourglass
 from hdac.nets.layers import AntiAlias, SameBlock, conv
 from hdac.nets.picture import PACKED_CHANNELS
+from hdac.nets.settings import NetworkSettings
 
 SIDE = 64
 
 
 @dataclass(frozen=True)
-class SegmentationSettings:
+class SegmentationSettings(NetworkSettings):
     """Size of the network."""
 
     name: str = "segmentation"
@@ -31,17 +30,6 @@ class SegmentationSettings:
     max_width: int = 96
     depth: int = 4
     expansion: int = 3
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SegmentationSettings:
-        """The reverse of `to_dict`; raises InputError for unknown or missing fields."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"not the settings of a segmentation network: {error}") from error
 
 
 SIZES = {settings.name: settings for settings in (SegmentationSettings(),)}

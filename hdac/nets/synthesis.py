@@ -15,8 +15,8 @@ paper takes networks trained on faces at large, and there is no fine-tuning to a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,12 +30,13 @@ from hdac.nets.hybrid import MOTION_SIDE, Output, Window
 from hdac.nets.layers import conv, coordinate_grid, resize_field, warp_packed
 from hdac.nets.motion import REFINEMENT, Motion
 from hdac.nets.picture import PACKED_CHANNELS
+from hdac.nets.settings import NetworkSettings
 
 KINDS = ("nth", "bilayer", "segface")
 
 
 @dataclass(frozen=True)
-class SynthesisSettings:
+class SynthesisSettings(NetworkSettings):
     """Everything that determines the shapes; a checkpoint carries it."""
 
     name: str
@@ -81,17 +82,6 @@ class SynthesisSettings:
         """Coded pictures are padded to multiples of this, in luma samples: the smallest features have 2x2 samples or more,
         which instance norm needs."""
         return 4 << len(self.widths) - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SynthesisSettings:
-        """The reverse of `to_dict`; raises InputError for unknown or missing fields."""
-        try:
-            return cls(**{**values, "widths": tuple(values["widths"])})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"not the settings of a synthesis network: {error}") from error
 
 
 SIZES = {

@@ -21,8 +21,8 @@ of its own, found by heat maps as FOMM's; and where they have gone to in a targe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,7 @@ from hdac.nets.layers import (
 )
 from hdac.nets.motion import REFINEMENT, VARIANCE, Motion, followed
 from hdac.nets.picture import PACKED_CHANNELS, from_rgb, to_rgb
+from hdac.nets.settings import NetworkSettings
 from hdac.nets.volume import Conv3d, Hourglass3d, ResBlock3d, SameBlock3d, UpBlock3d, coordinate_grid3d, warp3d
 from hdac.parameters import MAX_KEYPOINTS, table_shape
 
@@ -88,7 +89,7 @@ class Reference(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Vid2VidSettings:
+class Vid2VidSettings(NetworkSettings):
     """Everything that determines the shapes; a checkpoint carries it. The defaults are the paper's."""
 
     name: str
@@ -159,19 +160,6 @@ class Vid2VidSettings:
             conditioned=self.conditioned,
             fusion="gated",
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Vid2VidSettings:
-        """The reverse of `to_dict`; raises InputError for unknown or missing fields."""
-        try:
-            stages = tuple((int(width), int(count)) for width, count in values["estimator"])
-            whole: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-            return cls(**{**whole, "estimator": stages})
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not the settings of a face-vid2vid network: {error}") from error
 
 
 PAPER = Vid2VidSettings("face-vid2vid-paper")

@@ -11,6 +11,7 @@
     face-all, face-pose            all 20 deformations in every frame, or none, instead of as many as pay
     face-paper, face-paper-all     the paper's coder of motion, with as many deformations as pay, and with all
     face-switch                    residuals where they pay, and a new reference is seen at once
+    paper-never, paper-rd          H-DAC's published streams, whose base layer stays at QP 50, without residuals and with them
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ def face(codec: FaceVid2Vid) -> Callable[[Regime, int], list[VideoCodec]]:
     return lambda regime, points: [replace(codec, qp=qp) for qp in quantisers(44, 24, points)]
 
 
+def published(residual: bool) -> Callable[[Regime, int], list[VideoCodec]]:
+    return lambda regime, points: [
+        replace(Hdac.paper(qp, intra_period(regime)), residual=residual) for qp in quantisers(46, 22, points)
+    ]
+
+
 FACE = FaceVid2Vid(qp=32)
 
 _FAMILIES: dict[str, tuple[str, Callable[[Regime, int], list[VideoCodec]]]] = {
@@ -70,6 +77,8 @@ _FAMILIES: dict[str, tuple[str, Callable[[Regime, int], list[VideoCodec]]]] = {
     "face-paper": ("the paper's coder", face(replace(FACE, motion_coder="paper"))),
     "face-paper-all": ("the paper's coder, all deformations", face(replace(FACE, motion_coder="paper", keypoints=20))),
     "face-switch": ("residuals where they pay, shown at once", face(replace(FACE, residual="rd", fade=0))),
+    "paper-never": ("published H-DAC streams", published(residual=False)),
+    "paper-rd": ("published H-DAC streams, residuals where they pay", published(residual=True)),
 }
 FAMILIES = {
     name: Family(name, name, description, candidates, hull=False) for name, (description, candidates) in _FAMILIES.items()

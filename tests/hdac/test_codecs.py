@@ -21,13 +21,14 @@ from data.errors import BitstreamError, CodecUnavailable, InputError, WeightsMis
 from hdac import network, systems, weights
 from hdac.codecs import face_vid2vid, hdac, residual
 from hdac.codecs.animator import Animator
-from hdac.codecs.base_layer import BasePicture
+from hdac.codecs.base_layer import BasePicture, Planes
 from hdac.codecs.dac import Dac
 from hdac.codecs.face_animator import FaceAnimator
 from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, BaseLayerCodec, LayeredCodec, lagrange_multiplier
 from hdac.codecs.mobile import Mobile
+from hdac.codecs.residual import ResidualCoder
 from hdac.codecs.stripped import HevcStripped
 from hdac.codecs.view import View
 from hdac.container import Reader, Unit, Writer
@@ -71,6 +72,7 @@ CODECS: list[LayeredCodec] = [
     Dac(qp=40, network="tiny", refresh="never", residual=True, residual_network="tiny-residual"),
     replace(HYBRID, residual=True, residual_network="tiny-residual"),
     replace(HYBRID, residual=True, residual_network="tiny-residual", send_keypoints=True, base_every=2, intra_period=4),
+    replace(HYBRID, residual=True, residual_network="tiny-residual", send_keypoints=True, reference_qp=38, always_fused=True),
     FACE,
     replace(FACE, network="tiny-face", step=64),
     replace(FACE, motion_coder="paper", keypoints=3),
@@ -93,7 +95,26 @@ def test_streams_keep_size_count_and_rate_and_account_for_every_byte(
     assert codec.encode(clip) == stream
 
 
-@pytest.mark.parametrize("codec", [one for one in CODECS if "residual" in one.label], ids=lambda codec: codec.label)
+WITH_RESIDUALS = pytest.mark.parametrize("codec", [c for c in CODECS if "residual" in c.label], ids=lambda codec: codec.label)
+
+
+@WITH_RESIDUALS
+def test_encoder_and_decoder_enhance_the_same_pictures(codec: LayeredCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, results = ResidualCoder.enhanced, []
+
+    def seen(self: ResidualCoder, shown: Planes, sent: residual.Residual) -> Planes:
+        results.append(before(self, shown, sent))
+        return results[-1]
+
+    monkeypatch.setattr(ResidualCoder, "enhanced", seen)
+    stream = codec.encode(moving_clip(6, 96, 96))
+    tried = {planes[0].tobytes() for planes in results}
+    results.clear()
+    systems.decode(stream)
+    assert results and {planes[0].tobytes() for planes in results} <= tried
+
+
+@WITH_RESIDUALS
 def test_residuals_are_sent_change_the_picture_and_are_the_next_reference(codec: LayeredCodec) -> None:
     clip = moving_clip(6, 96, 96)
     stream = codec.encode(clip)

@@ -127,7 +127,7 @@ def test_settings_that_make_no_network_are_refused() -> None:
         with pytest.raises(InputError):
             AnimationSettings("wrong", **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="not the settings"):
-        settings_from("animation", {"name": "x"})
+        settings_from("animation", {"name": "x", "depth_of_field": 3})
     net = build(TINY_ANIMATIONS["learned"])
     assert isinstance(net, AnimationNet)
     source = net.source(torch.rand(1, 6, 32, 32), Points(Keypoints(torch.zeros(1, 4, 2))))
