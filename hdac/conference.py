@@ -28,32 +28,14 @@ from hdac.codecs.point_animator import PointAnimator
 from hdac.nets.animation import PointNet
 from hdac.nets.landmarks import LandmarkNet
 from hdac.network import Network
-from hdac.points import Array, Values
+from hdac.points import Array, Values, motion_distance
 
-ALPHA, BETA = 2.0, 1.0
-"""Of positions and of Jacobians in Eq. 2, as published."""
 BODY_BELOW = 0.6
 """Chosen: learned keypoints of the avatar below it, in [-1, 1] of its face box, are the body's and stay."""
 FINE_QP = 20
 """What the networks are told of pictures that were not coded: near the finest references that they were trained on."""
 RETURN = 0.2
 """Chosen: of what is left of the way to the avatar's own pose, taken with every frame that the filter holds back."""
-
-
-def motion_distance(a: Values, b: Values) -> float:
-    """L2 of Eq. 2: how far points, and what is around them, have moved.
-
-    2 sum |v1 - v2| + sum |J1 J2^-1 - 1|, in units of [-1, 1] and as Frobenius norms; published without the 1, which makes it 0
-    where nothing has moved.
-    """
-    total = 0.0
-    for mine, other in ((a.learned, b.learned), (a.landmarks, b.landmarks)):
-        if mine is not None and other is not None:
-            total += ALPHA * float(np.linalg.norm(mine - other, axis=-1).sum())
-    if a.jacobians is not None and b.jacobians is not None:
-        change = a.jacobians @ np.linalg.pinv(b.jacobians)
-        total += BETA * float(np.linalg.norm(change - np.eye(2), axis=(-2, -1)).sum())
-    return total
 
 
 def relative(avatar: Values, now: Values, initial: Values) -> Values:

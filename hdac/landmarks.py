@@ -19,6 +19,7 @@ JAW, BROWS, NOSE, EYES, LIPS, INNER_MOUTH = (
     tuple(range(start, stop)) for start, stop in ((0, 17), (17, 27), (27, 36), (36, 48), (48, 60), (60, 68))
 )
 OUTER_EYE_CORNERS = (36, 45)
+NOSE_TIP = 30
 
 _ESSENTIAL = (8, 2, 14, 27, 30, 33, 19, 24, 36, 39, 42, 45, 38, 43, 48, 51, 54, 57, 62, 66)  # jaw, nose, brows, eyes, mouth
 _MORE = (0, 4, 12, 16, 31, 35, 17, 21, 22, 26, 40, 47, 28)
@@ -67,6 +68,23 @@ FRONTAL = tuple(
 )
 """Landmarks of a face that looks into the camera, in [-1, 1] of a face crop as training has them: the mean of frames of 215
 training clips with a head pose of less than 8 degrees, made symmetric."""
+
+
+def turn(points: NDArray[np.float32]) -> float:
+    """How far a face is turned to the side, of landmarks (68, 2): by how much the tip of the nose is to the right of the middle
+    of the outer eye corners, in units of the distance of these; about 0 where it looks into the camera, whichever way the head
+    is tilted."""
+    left, right = points[list(OUTER_EYE_CORNERS)]
+    across = right - left
+    return float((points[NOSE_TIP] - (left + right) / 2) @ across / max(float(across @ across), 1e-6))
+
+
+def eyes_open(points: NDArray[np.float32]) -> float:
+    """How far the eyes are open, of landmarks (68, 2): the lids' distance in units of an eye's width, mean of both (Soukupova
+    and Cech, "Real-time eye blink detection using facial landmarks", CVWW 2016)."""
+    eyes = points[list(EYES)].reshape(2, 6, 2)
+    lids = np.linalg.norm(eyes[:, (1, 2)] - eyes[:, (5, 4)], axis=-1).mean(1)
+    return float((lids / np.maximum(np.linalg.norm(eyes[:, 0] - eyes[:, 3], axis=-1), 1e-6)).mean())
 
 
 class Polygon(NamedTuple):

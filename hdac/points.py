@@ -5,8 +5,8 @@ map (`hdac.label_maps`).
                statistics of its own, in one frame of the range coder. No bytes where nothing moves. With a reference its
                parities travel, and everything is predicted from it
     huffman    Oquab et al. 2021 (`hdac.published_coders`): one table of everything, no Jacobians; begins as ours does
-    prior      Oquab et al. 2022 (likewise): in quantisers of its own; with a reference nothing travels, and the first frame
-               behind it says where everything is
+    prior      Oquab et al. 2022 (likewise): in quantisers of its own; with a reference nothing travels, its own values stay as
+               the networks find them, and the first frame behind it says where everything is
 
 But for the last one, values that have moved by no more than HOLD steps stay as they were: noise of less than a step costs
 nothing.
@@ -40,6 +40,9 @@ CODERS = tuple(MOTION_CODERS)
 
 Array = NDArray[np.float32]
 
+ALPHA, BETA = 2.0, 1.0
+"""Of positions and of Jacobians in the distance of Lu and Zheng (Eq. 2), as published."""
+
 
 class Values(NamedTuple):
     """What is said of a picture; None: what the network does not have.
@@ -63,6 +66,22 @@ class Values(NamedTuple):
     def as_published(self) -> tuple[Array | None, Array | None, Array | None, Array | None]:
         """Arguments of `PriorSettings.quantise`."""
         return self.learned, self.landmarks, self.jacobians, self.expression
+
+
+def motion_distance(a: Values, b: Values) -> float:
+    """L2 of Lu and Zheng, Eq. 2: how far points, and what is around them, have moved.
+
+    2 sum |v1 - v2| + sum |J1 J2^-1 - 1|, in units of [-1, 1] and as Frobenius norms; published without the 1, which makes it 0
+    where nothing has moved.
+    """
+    total = 0.0
+    for mine, other in ((a.learned, b.learned), (a.landmarks, b.landmarks)):
+        if mine is not None and other is not None:
+            total += ALPHA * float(np.linalg.norm(mine - other, axis=-1).sum())
+    if a.jacobians is not None and b.jacobians is not None:
+        change = a.jacobians @ np.linalg.pinv(b.jacobians)
+        total += BETA * float(np.linalg.norm(change - np.eye(2), axis=(-2, -1)).sum())
+    return total
 
 
 @dataclass(frozen=True)
@@ -143,6 +162,9 @@ class PointEncoder(Protocol):
 class PointDecoder(Protocol):
     """The mirror image."""
 
+    n_at_rest: int
+    """Bytes that travel with a reference."""
+
     def start(self, at_rest: Values, sent: bytes | None) -> Values:
         """Raises BitstreamError for what no encoder sends with a reference."""
 
@@ -157,7 +179,9 @@ def encoder(name: str, settings: PointSettings, lengths: Lengths, prior: Prior) 
         return _LabelPointEncoder(settings, name)
     if name == "prior":
         return _PriorPointEncoder(settings, prior)
-    return _TableEncoder(settings, _Adaptive(settings) if name == "adaptive" else _Huffman(settings, lengths))
+    if name == "huffman":
+        return _TableEncoder(settings, _HuffmanSymbolEncoder(settings, lengths))
+    return _TableEncoder(settings, _AdaptiveEncoder(settings))
 
 
 def decoder(name: str, settings: PointSettings, lengths: Lengths, prior: Prior) -> PointDecoder:
@@ -166,19 +190,27 @@ def decoder(name: str, settings: PointSettings, lengths: Lengths, prior: Prior) 
         return _LabelPointDecoder(settings, name)
     if name == "prior":
         return _PriorPointDecoder(settings, prior)
-    return _TableDecoder(settings, _Adaptive(settings) if name == "adaptive" else _Huffman(settings, lengths))
+    if name == "huffman":
+        return _TableDecoder(settings, _HuffmanSymbolDecoder(settings, lengths))
+    return _TableDecoder(settings, _AdaptiveDecoder(settings))
 
 
 # -- by tables of symbols --------------------------------------------------------------------------------------------
 
 
-class _Tables(Protocol):
-    """A coder of `PointSettings.tables`."""
+class _SymbolEncoder(Protocol):
+    """Of `PointSettings.tables`."""
 
     def start(self, symbols: list[Symbols]) -> None: ...
 
     def encode(self, symbols: list[Symbols]) -> tuple[bytes, list[Symbols]]:
         """The bytes, and the symbols that a decoder will have."""
+
+
+class _SymbolDecoder(Protocol):
+    """Likewise."""
+
+    def start(self, symbols: list[Symbols]) -> None: ...
 
     def decode(self, frame_bytes: bytes) -> list[Symbols]: ...
 
@@ -186,7 +218,7 @@ class _Tables(Protocol):
 class _TableEncoder:
     """Rounds, and holds still what hardly moves."""
 
-    def __init__(self, settings: PointSettings, coder: _Tables) -> None:
+    def __init__(self, settings: PointSettings, coder: _SymbolEncoder) -> None:
         self.settings, self.coder = settings, coder
         self.last = [np.zeros(table.shape, np.int32) for table in settings.tables]
 
@@ -203,8 +235,9 @@ class _TableEncoder:
 class _TableDecoder:
     """The mirror image of _TableEncoder."""
 
-    def __init__(self, settings: PointSettings, coder: _Tables) -> None:
+    def __init__(self, settings: PointSettings, coder: _SymbolDecoder) -> None:
         self.settings, self.coder = settings, coder
+        self.n_at_rest = sum((int(np.prod(table.shape)) + 7) // 8 for table in settings.tables)
 
     def start(self, at_rest: Values, sent: bytes | None) -> Values:
         if sent is None:
@@ -223,87 +256,118 @@ class _TableDecoder:
         return self.settings.dequantise(self.coder.decode(frame_bytes))
 
 
-class _Adaptive:
+class _AdaptiveEncoder:
     """Ours: tables one after the other in one frame of the range coder."""
 
     def __init__(self, settings: PointSettings) -> None:
-        self.encoder, self.decoder = RangeEncoder(), RangeDecoder()
-        self.encoders = [KeypointEncoder(table, self.encoder) for table in settings.tables]
-        self.decoders = [KeypointDecoder(table, self.decoder) for table in settings.tables]
+        self.coder = RangeEncoder()
+        self.tables = [KeypointEncoder(table, self.coder) for table in settings.tables]
 
     def start(self, symbols: list[Symbols]) -> None:
-        for coder, decoder, one in zip(self.encoders, self.decoders, symbols, strict=True):
-            coder.start(one)
-            decoder.start(one)
+        for table, one in zip(self.tables, symbols, strict=True):
+            table.start(one)
 
     def encode(self, symbols: list[Symbols]) -> tuple[bytes, list[Symbols]]:
-        for coder, one in zip(self.encoders, symbols, strict=True):
-            coder.put(one)
-        return self.encoder.frame_bytes(), symbols
+        for table, one in zip(self.tables, symbols, strict=True):
+            table.put(one)
+        return self.coder.frame_bytes(), symbols
+
+
+class _AdaptiveDecoder:
+    """The mirror image of _AdaptiveEncoder."""
+
+    def __init__(self, settings: PointSettings) -> None:
+        self.coder = RangeDecoder()
+        self.tables = [KeypointDecoder(table, self.coder) for table in settings.tables]
+
+    def start(self, symbols: list[Symbols]) -> None:
+        for table, one in zip(self.tables, symbols, strict=True):
+            table.start(one)
 
     def decode(self, frame_bytes: bytes) -> list[Symbols]:
-        self.decoder.feed(frame_bytes)
-        symbols = [decoder.take() for decoder in self.decoders]
-        self.decoder.end_frame()
+        self.coder.feed(frame_bytes)
+        symbols = [table.take() for table in self.tables]
+        self.coder.end_frame()
         return symbols
 
 
-class _Huffman:
-    """As published in 2021."""
+def _as_one(settings: PointSettings) -> tuple[KeypointSettings, NDArray[np.int64]]:
+    """One table of everything, and at which of its rows those of `settings` end."""
+    ends = np.cumsum([table.shape[0] for table in settings.tables])
+    return KeypointSettings(int(ends[-1]), settings.step, settings.jacobians), ends[:-1]
+
+
+class _HuffmanSymbolEncoder:
+    """As published in 2021; encoder."""
 
     def __init__(self, settings: PointSettings, lengths: Lengths) -> None:
-        self.bounds = np.cumsum([table.shape[0] for table in settings.tables])
-        whole = KeypointSettings(int(self.bounds[-1]), settings.step, settings.jacobians)
-        self.encoder, self.decoder = HuffmanEncoder(whole, lengths), HuffmanDecoder(whole, lengths)
+        whole, self.ends = _as_one(settings)
+        self.coder = HuffmanEncoder(whole, lengths)
 
     def start(self, symbols: list[Symbols]) -> None:
-        table = np.concatenate(symbols)
-        self.encoder.start(table)
-        self.decoder.start(table)
+        self.coder.start(np.concatenate(symbols))
 
     def encode(self, symbols: list[Symbols]) -> tuple[bytes, list[Symbols]]:
-        layer = self.encoder.encode(np.concatenate(symbols))
-        return layer, np.split(self.encoder.last, self.bounds[:-1])
+        layer = self.coder.encode(np.concatenate(symbols))
+        return layer, np.split(self.coder.last, self.ends)
+
+
+class _HuffmanSymbolDecoder:
+    """The mirror image of _HuffmanSymbolEncoder."""
+
+    def __init__(self, settings: PointSettings, lengths: Lengths) -> None:
+        whole, self.ends = _as_one(settings)
+        self.coder = HuffmanDecoder(whole, lengths)
+
+    def start(self, symbols: list[Symbols]) -> None:
+        self.coder.start(np.concatenate(symbols))
 
     def decode(self, frame_bytes: bytes) -> list[Symbols]:
-        return np.split(self.decoder.decode(frame_bytes), self.bounds[:-1])
+        return np.split(self.coder.decode(frame_bytes), self.ends)
 
 
 # -- by a prior ------------------------------------------------------------------------------------------------------
 
 
-class _ByPrior:
+def _rounded(settings: PriorSettings, values: Values) -> tuple[NDArray[np.int64], Values]:
+    """Symbols, and what they stand for."""
+    symbols = settings.quantise(*values.as_published)
+    return symbols, Values.of(settings.dequantise(symbols))
+
+
+class _PriorPointEncoder:
     """As published in 2022."""
 
     def __init__(self, settings: PointSettings, prior: Prior) -> None:
         self.settings = settings.published
-        self.encoder, self.decoder = PriorEncoder(self.settings, prior), PriorDecoder(self.settings, prior)
+        self.coder = PriorEncoder(self.settings, prior)
 
-    def rounded(self, values: Values) -> tuple[NDArray[np.int64], Values]:
-        """Symbols, and what they stand for."""
-        symbols = self.settings.quantise(*values.as_published)
-        return symbols, Values.of(self.settings.dequantise(symbols))
-
-
-class _PriorPointEncoder(_ByPrior):
     def start(self, at_rest: Values) -> tuple[bytes | None, Values]:
-        self.encoder.start(np.zeros(len(self.encoder.kinds), np.int64))
-        return None, self.rounded(at_rest)[1]
+        self.coder.start(np.zeros(len(self.coder.kinds), np.int64))
+        return None, at_rest
 
     def encode(self, values: Values) -> tuple[bytes, Values]:
-        symbols, had = self.rounded(values)
-        return self.encoder.encode(symbols), had
+        symbols, had = _rounded(self.settings, values)
+        return self.coder.encode(symbols), had
 
 
-class _PriorPointDecoder(_ByPrior):
+class _PriorPointDecoder:
+    """The mirror image of _PriorPointEncoder."""
+
+    n_at_rest = 0
+
+    def __init__(self, settings: PointSettings, prior: Prior) -> None:
+        self.settings = settings.published
+        self.coder = PriorDecoder(self.settings, prior)
+
     def start(self, at_rest: Values, sent: bytes | None) -> Values:
         if sent is not None:
             raise BitstreamError("a reference with points that the coder by a prior does not send")
-        self.decoder.start(np.zeros(len(self.decoder.kinds), np.int64))
-        return self.rounded(at_rest)[1]
+        self.coder.start(np.zeros(len(self.coder.kinds), np.int64))
+        return at_rest
 
     def decode(self, frame_bytes: bytes) -> Values:
-        return Values.of(self.settings.dequantise(self.decoder.decode(frame_bytes)))
+        return Values.of(self.settings.dequantise(self.coder.decode(frame_bytes)))
 
 
 # -- label maps ------------------------------------------------------------------------------------------------------
@@ -333,6 +397,8 @@ class _LabelPointEncoder:
 
 class _LabelPointDecoder:
     """The mirror image of _LabelPointEncoder."""
+
+    n_at_rest = 0
 
     def __init__(self, settings: PointSettings, coder: str) -> None:
         side = _check_labels(settings, coder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from baselines.stream import StreamHeader
 from data.clip import Clip
@@ -12,7 +12,7 @@ from hdac.codecs import face_box
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.layered import LayeredCodec
-from hdac.codecs.refresh import PRICE, Refresh, check_rule
+from hdac.codecs.refresh import PRICE, RULES, Refresh, check_rule
 from hdac.container import LayeredHeader
 
 
@@ -33,8 +33,10 @@ class AnimationCodec(LayeredCodec):
     intra_period: int = 0
     """Frames from one new reference to the next, besides `refresh`; 0: none."""
 
+    REFRESHES: ClassVar[tuple[str, ...]] = RULES
+
     def __post_init__(self) -> None:
-        check_rule(self.refresh)
+        check_rule(self.refresh, self.REFRESHES)
         if not self.refresh_price > 0:
             raise InputError(f"refresh_price {self.refresh_price} is not positive")
         reference_picture.check(self.reference_codec, self.qp)

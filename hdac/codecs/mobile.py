@@ -7,8 +7,9 @@ papers these are).
 
 SegFace sends label maps in the place of points (`hdac.label_maps`).
 
-Which of the systems a stream is of, its weights say. A reference layer is a byte, 0 where the picture takes the place of all
-that were there, 1 where it comes beside them, and the picture. Of several references a Frontalizer merges what they show; any
+Which of the systems a stream is of, its weights say. A reference layer is a byte and the picture: 0 takes the place of all that
+were there, 1 comes beside them; 2 and 3 likewise, but the picture is of another frame than its unit, whose own points follow
+what is sent with the reference. Of several references a Frontalizer merges what they show; any
 other network animates the one whose points are nearest to those of the frame (the papers' "FOM mult").
 
 Learned keypoints of a target picture are where optical flow from it to the first reference says that those of the reference
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -32,19 +33,21 @@ from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import check_size, checked_units
-from hdac.codecs.refresh import squared_error_y
+from hdac.codecs.refresh import RULES, Refresh, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.points import CODERS, PointSettings
+from hdac.points import CODERS, PointSettings, Values, motion_distance
 from hdac.published_coders import Lengths, Prior
 
 if TYPE_CHECKING:
+    from hdac.codecs.point_animator import PointAnimator
     from hdac.nets.animation import PointNet
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_SOURCES = 3
-_NEW, _FURTHER = 0, 1
+_NEW, _FURTHER, _ELSEWHERE = 0, 1, 2
+CHOICES = ("now", "clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +59,16 @@ class Mobile(AnimationCodec):
     landmark_network: str = "landmarks"
     segmentation_network: str = "segmentation"
     refresh: str = "never"
-    """When further references are sent, or, where there is one at a time, new ones."""
+    """When further references are sent, or, where there is one at a time, new ones: one of `hdac.codecs.refresh.RULES`, or
+    "distance": where points are farther than `tau` from those of every reference, which nothing has to be decoded for (Lu and
+    Zheng 2023, section 3.3)."""
+    tau: float = 4.0
+    """Of "distance": largest `hdac.points.motion_distance`. Chosen."""
     sources: int = 1
     """References at once, up to MAX_SOURCES: a further one is sent where it pays, until there are so many."""
+    chosen_from: str = "now"
+    """Where references are from: "now", the frame with which they are sent, or "clip", the frames of the whole clip that are
+    worth most (`hdac.codecs.source_choice`), which an encoder must have to the end."""
     motion_coder: str = "adaptive"
     """One of `hdac.points.CODERS`."""
     step: int = 128
@@ -66,9 +76,14 @@ class Mobile(AnimationCodec):
     best_look: bool = True
 
     name: ClassVar[str] = "mobile"
+    REFRESHES: ClassVar[tuple[str, ...]] = (*RULES, "distance")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.tau > 0:
+            raise InputError(f"tau {self.tau} is not positive")
+        if self.chosen_from not in CHOICES:
+            raise InputError(f"references from {self.chosen_from!r} are not from one of {', '.join(CHOICES)}")
         if not 1 <= self.sources <= MAX_SOURCES:
             raise InputError(f"sources={self.sources} is not between 1 and {MAX_SOURCES}")
         if self.sources > 1 and self.refresh == "never":
@@ -80,7 +95,9 @@ class Mobile(AnimationCodec):
     @property
     def label(self) -> str:
         parts = [f"{self.network} {self.codec_label}"]
-        parts += [self.refresh_label] * (self.refresh != "never") + [f"{self.sources} sources"] * (self.sources > 1)
+        refresh = f"distance > {self.tau:g}" if self.refresh == "distance" else self.refresh_label
+        parts += [refresh] * (self.refresh != "never") + [f"{self.sources} sources"] * (self.sources > 1)
+        parts += ["chosen"] * (self.chosen_from == "clip")
         parts += ["least error"] * (not self.best_look) + [f"step {self.step}"] * (self.step != 128)
         return " ".join(parts + [f"{self.motion_coder} coder"] * (self.motion_coder != "adaptive"))
 
@@ -90,7 +107,7 @@ class Mobile(AnimationCodec):
         networks = [self.network]
         if said.get("map_side"):
             networks.append(self.segmentation_network)
-        elif said.get("n_landmarks", 1) or said.get("spade"):
+        if not said.get("map_side") and (said.get("n_landmarks", 1) or said.get("spade")) or self.chosen_from == "clip":
             networks.append(self.landmark_network)
         ids = [weights.weights_id(weights.find(name)).hex() for name in networks]
         return " ".join((str(CODE_VERSION), *ids, reference_picture.version(self.reference_codec, self.qp)))
@@ -102,6 +119,7 @@ class Mobile(AnimationCodec):
         check_size(clip.width, clip.height)
         from hdac import network as networks  # PyTorch takes a second: not in a process that codes without it
         from hdac.codecs.point_animator import PointAnimator
+        from hdac.codecs.source_choice import SourceChoice, landmarks_of
         from hdac.nets.animation import PointNet
         from hdac.nets.landmarks import LandmarkNet
         from hdac.nets.segmentation import SegmentationNet
@@ -121,28 +139,46 @@ class Mobile(AnimationCodec):
         )
         animator = PointAnimator(network, student, self.qp, self.best_look, header.face_box, segmenter)
         coder = points.encoder(self.motion_coder, point_settings(network.net, header), *statistics(network.net))
+        choice = None
+        if self.chosen_from == "clip":
+            finder = networks.by_name(self.landmark_network, LandmarkNet)
+            choice = SourceChoice(landmarks_of(clip, finder, settings.multiple, header.face_box))
         rule, size = self.refresh_rule(), (clip.height, clip.width)
-        writer = Writer(header)
+        writer, had_of = Writer(header), set[int]()  # frames that references were of
         parts = [writer.header]
         for t in range(clip.n_frames):
             source = clip.y[t], clip.u[t], clip.v[t]
-            kind = _NEW
+            kind, of = _NEW, t if choice is None else choice.frontal
             if t > 0 and not (self.intra_period and t % self.intra_period == 0):
                 may_come = self.refresh != "never" and (self.sources == 1 or len(animator.sources) < self.sources)
                 after = copy.deepcopy(coder) if may_come else coder
                 layer, had = after.encode(animator.values(source))
-                shown = animator.task(had, size)() if may_come else None
-                if shown is None or not rule.wants_new(source, squared_error_y(source, shown)):
+                if not may_come or not self._wants_new(rule, animator, source, had, size):
                     coder = after
                     parts.append(writer.add(Unit(keypoints=layer)))
                     continue
                 kind = _FURTHER if self.sources > 1 else _NEW
-            picture, decoded = self.new_picture(clip, t)
+                of = t if choice is None else choice.extreme(t)
+            if of in had_of and kind == _FURTHER:
+                of = t
+            had_of = had_of | {of} if kind == _FURTHER else {of}
+            picture, decoded = self.new_picture(clip, of)
             sent, at_rest = coder.start(animator.refer_to(decoded, kind == _FURTHER))
             animator.rest_at(at_rest)
+            if of != t:
+                kind += _ELSEWHERE
+                layer, had = coder.encode(animator.values(source))
+                sent = (sent or b"") + layer
+                decoded = animator.task(had, size)()
             rule.refreshed(source, decoded, 8 * len(picture))
             parts.append(writer.add(Unit(reference=bytes((kind,)) + picture, keypoints=sent)))
         return b"".join(parts) + writer.finish()
+
+    def _wants_new(self, rule: Refresh, animator: PointAnimator, source: Planes, had: Values, size: tuple[int, int]) -> bool:
+        """Whether another reference should come with this frame, of which a decoder will have these values."""
+        if self.refresh == "distance":
+            return min(motion_distance(had, one.values) for one in animator.sources) > self.tau
+        return rule.wants_new(source, squared_error_y(source, animator.task(had, size)()))
 
 
 def point_settings(net: PointNet, header: LayeredHeader) -> PointSettings:
@@ -193,16 +229,20 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
     size = header.stream.height, header.stream.width
     for unit in checked_units(reader):
         if unit.reference is not None:
-            kind, picture = unit.reference[:1], unit.reference[1:]
-            further = kind == bytes((_FURTHER,))
-            if not further and kind != bytes((_NEW,)):
+            kind, picture, sent = unit.reference[:1], unit.reference[1:], unit.keypoints
+            if not kind or kind[0] > _FURTHER + _ELSEWHERE:
                 raise BitstreamError(f"a reference layer of {len(unit.reference)} bytes, first {kind.hex()}")
+            further, elsewhere = bool(kind[0] & _FURTHER), bool(kind[0] & _ELSEWHERE)
             if further and not 0 < len(animator.sources) < MAX_SOURCES:
                 raise BitstreamError(f"a further reference beside {len(animator.sources)}")
             decoded = reference_picture.decode(picture, *size, header.reference_codec, header.stream.colour)
-            animator.rest_at(coder.start(animator.refer_to(decoded, further), unit.keypoints))
-            yield partial(same, decoded)
-            continue
+            if elsewhere and sent is not None:  # those of the frame come behind those of the reference
+                sent = sent[: coder.n_at_rest] or None
+            animator.rest_at(coder.start(animator.refer_to(decoded, further), sent))
+            if not elsewhere:
+                yield partial(same, decoded)
+                continue
+            unit = replace(unit, keypoints=None if unit.keypoints is None else unit.keypoints[coder.n_at_rest :])
         if unit.keypoints is None or not animator.sources:
             raise BitstreamError("a frame without points, or in front of the first reference")
         yield animator.task(coder.decode(unit.keypoints), size)

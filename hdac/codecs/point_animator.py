@@ -22,10 +22,11 @@ from hdac.nets.folding import folded
 from hdac.nets.hybrid import condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.landmarks import LandmarkNet
+from hdac.nets.layers import coordinate_grid, warp_packed
 from hdac.nets.motion import followed
 from hdac.nets.segmentation import SegmentationNet
 from hdac.network import Network
-from hdac.points import Values
+from hdac.points import Array, Values
 
 STAYS = 1.0
 """Chosen: by so much in its logarithm the label of the frame before is likelier."""
@@ -73,10 +74,7 @@ class PointAnimator:
         s = self.net.settings
         learned, jacobians = None, None
         if s.n_learned and s.tracked and self.sources and not of_reference:
-            first = self.sources[0]
-            assert first.values.learned is not None
-            flow = torch.from_numpy(optical_flow(luma_of(packed), luma_of(first.seen.picture)))[None]
-            learned = followed(torch.from_numpy(first.values.learned)[None], flow)[0].numpy()
+            learned = self._tracked(packed)
         elif s.n_learned:
             found = self.net.detect(packed)
             assert found is not None
@@ -88,6 +86,20 @@ class PointAnimator:
         found_codes = self.net.express(packed)
         expression = None if found_codes is None else found_codes[0].numpy()
         return Values(learned, jacobians, landmarks, expression, self._segmented(packed))
+
+    def _tracked(self, packed: Tensor) -> Array:
+        """Keypoints of the reference that optical flow makes most like the picture, where the flow says that they have gone."""
+        flows = [torch.from_numpy(optical_flow(luma_of(packed), luma_of(one.seen.picture)))[None] for one in self.sources]
+        number = 0
+        if len(flows) > 1:
+            grid = coordinate_grid(flows[0].shape[1], flows[0].shape[2], packed)
+            warped = [warp_packed(one.seen.picture, grid + flow) for one, flow in zip(self.sources, flows, strict=True)]
+            errors = [float((picture - packed).square().mean()) for picture in warped]
+            number = errors.index(min(errors))
+        points = self.sources[number].values.learned
+        assert points is not None
+        found: Array = followed(torch.from_numpy(points)[None], flows[number])[0].numpy()
+        return found
 
     def _segmented(self, packed: Tensor) -> NDArray[np.uint8] | None:
         """A label stays what it was where it is nearly as likely as another: what flickers takes bits."""

@@ -14,6 +14,8 @@ and what is sent is what costs least over the frames for which it will help (`Re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from data.errors import InputError
@@ -44,10 +46,10 @@ FIRST_RESIDUAL_BITS = 8 * 1500
 """Chosen: what the first residual of a clip is expected to take."""
 
 
-def check_rule(rule: str) -> None:
-    """Raises InputError for another one than RULES."""
-    if rule not in RULES:
-        raise InputError(f"refresh {rule!r} is not one of {', '.join(RULES)}")
+def check_rule(rule: str, allowed: Sequence[str] = RULES) -> None:
+    """Raises InputError for another one than those."""
+    if rule not in allowed:
+        raise InputError(f"refresh {rule!r} is not one of {', '.join(allowed)}")
 
 
 def squared_error_y(source: Planes, shown: Planes) -> float:

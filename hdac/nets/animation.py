@@ -63,6 +63,10 @@ SPADE_HIDDEN = 32  # section 4.1
 MAX_SOURCES = 3
 
 
+LIGHT_BLOCKS = ((16, 1), (24, 2), (40, 2), (56, 2), (72, 2), (72, 1), (72, 1))
+"""Chosen: widths and strides of Lu and Zheng's detector, which they do not publish, for its number of parameters."""
+
+
 @dataclass(frozen=True)
 class AnimationSettings(NetworkSettings):
     """Everything that determines the shapes; a checkpoint carries it."""
@@ -84,6 +88,8 @@ class AnimationSettings(NetworkSettings):
     """Plain convolutions instead of MobileNetV2's blocks."""
     light_detector: bool = False
     """The keypoint detector of Lu and Zheng."""
+    light_blocks: int = len(LIGHT_BLOCKS)
+    """Of it: how many of its blocks pruning has left."""
     tracked: bool = True
     """Whether learned keypoints of a target picture are where optical flow says that those of the reference are, or where the
     detector finds them."""
@@ -108,6 +114,8 @@ class AnimationSettings(NetworkSettings):
             raise InputError("Jacobians and a detector are those of learned keypoints, of which there are none")
         if self.jacobians and self.frontal:
             raise InputError("points with Jacobians have no frontal position")
+        if not 4 <= self.light_blocks <= len(LIGHT_BLOCKS):
+            raise InputError(f"light_blocks={self.light_blocks} is not between 4 and {len(LIGHT_BLOCKS)}")
 
     @property
     def n_points(self) -> int:
@@ -136,17 +144,15 @@ def _family() -> dict[str, AnimationSettings]:
         "motion-spade-10u": {"spade": True},
         "motion-spade-20l": {"n_learned": 0, "n_landmarks": 20, "spade": True},
         "motion-spade-10u+20l": {"n_landmarks": 20, "spade": True},
+        "frontalizer-unsup": {"frontal": True},
         "frontalizer-sup": {"n_learned": 0, "n_landmarks": 33, "frontal": True},
         "frontalizer-sup+unsup": {"n_landmarks": 33, "frontal": True},
         "frontalizer-expr": {"n_landmarks": 33, "frontal": True, "n_expression": 16},
-        "ultralight": {
-            "jacobians": True,
-            "dense": True,
-            "tracked": False,
-            "light_detector": True,
-            "widths": (12, 24, 48),
-        },
     }
+    light = {"jacobians": True, "dense": True, "tracked": False, "light_detector": True, "widths": (12, 24, 48)}
+    for n_blocks in range(len(LIGHT_BLOCKS), 4, -1):  # less and less of the detector, each trained from the one before
+        left = "" if n_blocks == len(LIGHT_BLOCKS) else f"-{n_blocks}"
+        named[f"ultralight{left}"] = {**light, "light_blocks": n_blocks}
     return {name: AnimationSettings(name, **values) for name, values in named.items()}
 
 
@@ -199,15 +205,13 @@ class Reference(NamedTuple):
 class LightDetector(nn.Module):
     """Keypoints with Jacobians from a 64x64 picture, by strided MobileNetV2 blocks and one linear layer: 0.16 M parameters."""
 
-    def __init__(self, n_keypoints: int, jacobians: bool, n_in: int, n_removed: int = 0) -> None:
-        """n_removed: last blocks that pruning has taken away."""
+    def __init__(self, n_keypoints: int, jacobians: bool, n_in: int, n_blocks: int = len(LIGHT_BLOCKS)) -> None:
+        """n_blocks: the first of LIGHT_BLOCKS; pruning takes the last ones away."""
         super().__init__()
         self.n_keypoints = n_keypoints
-        widths = (16, 24, 40, 56, 72, 72, 72)
-        strides = (1, 2, 2, 2, 2, 1, 1)
         layers: list[nn.Module] = [conv(n_in, 16, stride=2), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
         before = 16
-        for width, stride in list(zip(widths, strides, strict=True))[: len(widths) - n_removed]:
+        for width, stride in LIGHT_BLOCKS[:n_blocks]:
             layers.append(InvertedResidual(before, width, 3, stride))
             before = width
         self.body = nn.Sequential(*layers)
@@ -368,7 +372,7 @@ class AnimationNet(PointNet):
         self.reduce = AntiAlias(PACKED_CHANNELS, factor=2)
         self.detector: LightDetector | KeypointDetector | None = None
         if s.light_detector:
-            self.detector = LightDetector(s.n_learned, s.jacobians, PACKED_CHANNELS)
+            self.detector = LightDetector(s.n_learned, s.jacobians, PACKED_CHANNELS, s.light_blocks)
         elif s.n_learned:
             self.detector = KeypointDetector(
                 DetectorSettings(s.n_learned, s.jacobians, 16, 128, 3, anchored=0.2), PACKED_CHANNELS

@@ -53,6 +53,7 @@ CODECS: list[LayeredCodec] = [
     replace(MOBILE, network="tiny-spade", intra_period=3),
     replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=0.01, sources=3),
     replace(MOBILE, network="tiny-frontal", motion_coder="prior"),
+    replace(MOBILE, network="tiny-frontal", refresh="distance", tau=1e-4, sources=2, chosen_from="clip"),
     replace(MOBILE, network="tiny-nth", sources=2, refresh="rd", refresh_price=1e-6),
     replace(MOBILE, network="tiny-bilayer", motion_coder="huffman"),
     replace(MOBILE, network="tiny-segface", intra_period=4),

@@ -13,7 +13,8 @@ from data.errors import BitstreamError, InputError
 from hdac import landmarks, points, systems
 from hdac.codecs.mobile import MAX_SOURCES, Mobile
 from hdac.codecs.point_animator import PointAnimator
-from hdac.landmarks import COUNT, FRONTAL, MIRRORED, POLYGONS, SUBSETS, label_map
+from hdac.codecs.source_choice import SourceChoice
+from hdac.landmarks import COUNT, FRONTAL, MIRRORED, NOSE_TIP, POLYGONS, SUBSETS, label_map
 from hdac.nets import animation
 from hdac.nets.animation import SIZES, AnimationNet, AnimationSettings, LightDetector, Points
 from hdac.nets.hybrid import condition
@@ -21,7 +22,7 @@ from hdac.nets.keypoints import Keypoints
 from hdac.nets.landmarks import LandmarkNet, LandmarkSettings, Square, cut, from_samples, square_around, to_samples
 from hdac.nets.models import build, settings_from, sizes
 from hdac.nets.picture import pack_clip
-from hdac.points import Values
+from hdac.points import CODERS, Values
 from hdac.training.objectives import eye_distances
 from tests.clips import moving_clip
 from tests.hdac.nets import TINY_ANIMATIONS, tiny_animation
@@ -111,9 +112,9 @@ def test_before_training_points_move_what_is_near_them_and_nothing_is_changed(se
 
 
 def test_the_light_detector_is_as_light_as_published_and_can_be_pruned() -> None:
-    sizes_of = [sum(p.numel() for p in LightDetector(10, True, 6, n).parameters()) for n in range(3)]
+    sizes_of = [sum(p.numel() for p in LightDetector(10, True, 6, n).parameters()) for n in (7, 6, 5)]
     assert sizes_of[0] < 163_000 and sizes_of == sorted(sizes_of, reverse=True)
-    found = LightDetector(10, True, 6, 2).eval()(torch.rand(2, 6, 64, 64))
+    found = LightDetector(10, True, 6, 5).eval()(torch.rand(2, 6, 64, 64))
     assert found.position.shape == (2, 10, 2) and torch.equal(found.jacobian, torch.eye(2).expand(2, 10, 2, 2))
 
 
@@ -123,6 +124,7 @@ def test_settings_that_make_no_network_are_refused() -> None:
         {"n_landmarks": 21},
         {"n_learned": 0, "n_landmarks": 20, "jacobians": True},
         {"jacobians": True, "frontal": True},
+        {"light_blocks": 9},
     ):
         with pytest.raises(InputError):
             AnimationSettings("wrong", **wrong)  # type: ignore[arg-type]
@@ -212,6 +214,37 @@ def test_further_references_come_where_they_pay_and_no_more_than_allowed() -> No
     assert [(unit.reference or b"-")[:1] for unit in units_of(every.encode(clip))] == ([b"\0"] + [b"-"] * 3) * 2
 
 
+@pytest.mark.parametrize("coder", CODERS)
+def test_references_of_other_frames_are_chosen_from_the_whole_clip(coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = np.array([0.3, 0.1, -0.2, 0.02, 0.4, 0.0, -0.5, 0.2], np.float32)
+    faces = np.tile(np.array(FRONTAL, np.float32), (8, 1, 1))
+    faces[:, NOSE_TIP, 0] += turned * 0.6
+    faces[5][[37, 38, 43, 44]] = faces[5][[41, 40, 47, 46]]  # eyes shut
+    choice = SourceChoice(faces)
+    assert choice.frontal == 3 and choice.extreme(0) == 4 and choice.extreme(2) == 6
+    monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: faces)
+    clip = moving_clip(8, 96, 96)
+    settings = {"refresh": "rd", "refresh_price": 1e-6, "sources": MAX_SOURCES, "chosen_from": "clip"}
+    codec = replace(MOBILE, network="tiny-frontal", motion_coder=coder, **settings)
+    pictures = []
+    before = Mobile.new_picture
+    monkeypatch.setattr(Mobile, "new_picture", lambda self, clip, t: pictures.append(t) or before(self, clip, t))
+    stream = codec.encode(clip)
+    assert pictures[0] == 3 and pictures[1] in (4, 6) and len(set(pictures)) == len(pictures) == MAX_SOURCES
+    kinds = [(unit.reference or b"-")[:1] for unit in units_of(stream)]
+    shown = systems.decode(stream)
+    assert kinds[0] == b"\2" and shown.n_frames == 8 and kinds.count(b"\3") >= 1
+    again = replace(codec, chosen_from="now").encode(clip)
+    assert not np.array_equal(shown.y[0], systems.decode(again).y[0])
+
+
+def test_a_new_reference_comes_where_points_are_far_from_those_of_all_others() -> None:
+    clip = moving_clip(6, 96, 96)
+    for tau, n_expected in ((1e-6, 3), (1e6, 1)):
+        codec = replace(MOBILE, network="tiny-frontal", refresh="distance", tau=tau, sources=3)
+        assert sum(unit.reference is not None for unit in units_of(codec.encode(clip))) == n_expected
+
+
 def test_of_several_references_the_nearest_is_animated(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[int] = []
     nearest = PointAnimator._nearest
@@ -245,7 +278,8 @@ def test_units_that_no_encoder_writes_are_refused(coder: str) -> None:
     without_parities = "parities" if coder == "adaptive" else ""  # the coder by a prior sends none
     for wrong, match in (
         ([replace(first, reference=b"\1" + picture), *rest], "further reference"),
-        ([replace(first, reference=b"\2" + picture), *rest], "reference layer"),
+        ([replace(first, reference=b"\4" + picture), *rest], "reference layer"),
+        ([replace(first, reference=b"\2" + picture, keypoints=None), *rest], "parit|without points"),
         ([first, replace(rest[0], keypoints=None, reference=b"\0" + picture), *rest[1:]], without_parities),
         ([rest[0], first, *rest[1:]], "in front of"),
         ([replace(first, keypoints=(first.keypoints or b"") + b"\0"), *rest], "parit|does not send"),
