@@ -47,6 +47,8 @@ METRICS: dict[str, Metric] = {
         Metric("akd", "AKD", "px", False, "face", "average 68-point distance in pixels"),
         Metric("pose_deg", "Head pose error", "degrees", False, "face", "mean absolute error of yaw, pitch and roll"),
         Metric("expr", "Expression error", "", False, "face", "mean absolute error of 52 blendshape coefficients"),
+        Metric("l1", "L1", "", False, "animation", "mean absolute difference of R, G and B in [0, 1]"),
+        Metric("aed", "AED", "", False, "animation", "average Euclidean distance of face-identity embeddings"),
         Metric("flicker", "Flicker", "", False, "temporal", "RMS of the temporal difference of the coding error, luma"),
         Metric("fid", "FID", "", False, "fid", "Frechet distance of InceptionV3 features over the clip"),
     )

@@ -19,6 +19,7 @@ are done are not coded again.
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -193,7 +194,7 @@ class CachedClip:
     landmarks: NDArray[np.float32] | None = None
     labels: NDArray[np.uint8] | None = None
 
-    @property
+    @functools.cached_property
     def yaw_range(self) -> float:
         """Between the two frames in which the head is turned farthest to either side, in degrees; 0 where nobody knows."""
         if self.poses is None or np.isnan(self.poses[:, 0]).all():

@@ -29,7 +29,7 @@ Measure = Callable[[Clip, Clip, Collection[str]], dict[str, Score | MetricUnavai
 VERSIONS: dict[str, int] = dict.fromkeys((metric.family for metric in METRICS.values()), 1)
 """Version of each family's code: raise it when scores change."""
 
-NETWORK_FAMILIES = ("perceptual", "face", "fid")
+NETWORK_FAMILIES = ("perceptual", "face", "animation", "fid")
 FFMPEG_FAMILIES = ("vmaf", "xpsnr")
 
 
@@ -114,6 +114,10 @@ def _measure_of(family: str) -> Measure:
         from rd.metrics import face
 
         return face.measure
+    if family == "animation":
+        from rd.metrics import animation
+
+        return animation.measure
     if family == "fid":
         from rd.metrics import fid
 
