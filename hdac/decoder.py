@@ -17,6 +17,9 @@ from hdac.codecs.base_layer import Planes
 from hdac.codecs.view import View
 from hdac.container import Reader
 
+MAX_STEPS = 1000
+"""Of fine-tuning: a guard of the time."""
+
 SYSTEMS: dict[str, Callable[[Reader, bool], Iterator[Planes]]] = {
     "hevc-stripped": stripped.decode,
     "dac": dac.decode,
@@ -43,6 +46,18 @@ def decode_view(bitstream: bytes, view: View, wanted: Collection[int] | None = N
     if wanted is not None and not any(0 <= number < n_frames for number in wanted):
         raise InputError(f"none of the frames {list(wanted)} is in a stream of {n_frames}")
     return _clip(reader, list(face_vid2vid.decode(reader, ahead=True, view=view, wanted=wanted)))
+
+
+def decode_fine_tuned(bitstream: bytes, steps: int) -> Clip:
+    """All frames of a stream of the mobile family, by a network that was fitted to its references. Raises BitstreamError for
+    another or a damaged one, InputError for a network that cannot be fitted, or a number of steps out of range."""
+    if not 0 < steps <= MAX_STEPS:
+        raise InputError(f"{steps} steps of fine-tuning are not between 1 and {MAX_STEPS}")
+    reader = Reader(io.BytesIO(bitstream))
+    system = reader.header.stream.standard
+    if system != "mobile":
+        raise BitstreamError(f"networks of {system} are not fine-tuned, those of the mobile family are")
+    return _clip(reader, list(mobile.decode(reader, ahead=True, fine_tune=steps)))
 
 
 def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:

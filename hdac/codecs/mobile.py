@@ -199,15 +199,17 @@ def statistics(net: PointNet) -> tuple[Lengths, Prior]:
 # -- decoder ---------------------------------------------------------------------------------------------------------
 
 
-def decode(reader: Reader, ahead: bool = False) -> Iterator[Planes]:
+def decode(reader: Reader, ahead: bool = False, fine_tune: int = 0) -> Iterator[Planes]:
     """Pictures as their units arrive or, ahead of that, several at once (`hdac.codecs.in_flight`).
 
-    Raises BitstreamError for damage, WeightsMismatch for weights that are not here.
+    fine_tune: steps by which the network is fitted to every reference (`hdac.codecs.fine_tuning`).
+    Raises BitstreamError for damage, WeightsMismatch for weights that are not here, InputError for a network that cannot be
+    fitted.
     """
-    return in_flight(_tasks(reader), at_once() if ahead else 1)
+    return in_flight(_tasks(reader, fine_tune), at_once() if ahead else 1)
 
 
-def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
+def _tasks(reader: Reader, fine_tune: int) -> Iterator[Callable[[], Planes]]:
     """Per frame what gives the picture shown."""
     from hdac import network as networks
     from hdac.codecs.point_animator import PointAnimator
@@ -221,7 +223,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
     if bool(header.landmarks_id) != bool(network.net.settings.landmarks_sent):
         raise BitstreamError(f"landmarks in the header: {bool(header.landmarks_id)}, and its network differs")
     landmarks = networks.by_id(header.landmarks_id, LandmarkNet) if header.landmarks_id else None
-    animator = PointAnimator(network, landmarks, header.reference_qp, header.best_look, header.face_box)
+    animator = PointAnimator(network, landmarks, header.reference_qp, header.best_look, header.face_box, None, fine_tune)
     try:
         coder = points.decoder(header.motion_coder, point_settings(network.net, header), *statistics(network.net))
     except InputError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.crop import Box
+from data.errors import InputError
 from hdac.codecs.animator import Size, Stage, luma_of
 from hdac.codecs.base_layer import Planes
+from hdac.codecs.fine_tuning import fine_tuned
 from hdac.landmarks import COUNT, label_map, sketch_map
 from hdac.nets.animation import PointNet, Points
 from hdac.nets.flow import optical_flow
@@ -55,10 +57,15 @@ class PointAnimator:
         best_look: bool,
         box: Box | None = None,
         segmenter: Network[SegmentationNet] | None = None,
+        fine_tune: int = 0,
     ) -> None:
-        """segmenter: of an encoder of label maps."""
+        """segmenter: of an encoder of label maps. fine_tune: steps by which the network is fitted to every reference
+        (`hdac.codecs.fine_tuning`). Raises InputError where label maps, which references have none of, would be needed."""
+        if fine_tune and network.net.settings.map_side:
+            raise InputError(f"the network {network.name} draws from label maps, of which references have none: no fine-tuning")
         self.condition = condition(None, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
         self.net = folded(network.net, self.condition)
+        self._network, self.fine_tune = network.net, fine_tune
         self.student = None if landmarks is None else folded(landmarks.net, self.condition)
         self.segmenter = None if segmenter is None else folded(segmenter.net, self.condition)
         self.stage = Stage(self.net.settings.multiple, box)
@@ -126,14 +133,27 @@ class PointAnimator:
         packed = self.stage.packed(self.stage.seen(self._coming))
         seen_points = self._points(values, packed.shape[-2:])
         self.sources = [*self.sources, Source(self._coming, values, self.net.source(packed, seen_points))]
+        if self.fine_tune:
+            self._fit()
         self._coming = None
         seen = [one.seen for one in self.sources]
         self._merged = [self.net.reference(seen)] if self.net.settings.frontal else [self.net.reference([one]) for one in seen]
 
+    def _fit(self) -> None:
+        """The network to all references that there are."""
+        known = []
+        for one in self.sources:
+            packed = self.stage.packed(self.stage.seen(one.planes))
+            known.append((packed, self._points(one.values, packed.shape[-2:])))
+        self.net = folded(fine_tuned(self._network, known, self.condition, self.fine_tune), self.condition)
+        self.sources = [
+            replace(one, seen=self.net.source(*points)) for one, points in zip(self.sources, known, strict=True)
+        ]
+
     def task(self, values: Values, size: Size) -> Callable[[], Planes]:
         """What shows the target picture; several may run at once (`hdac.codecs.in_flight`)."""
         number = 0 if len(self._merged) == 1 else self._nearest(values)
-        return functools.partial(self._shown, self.sources[number], self._merged[number], values, size)
+        return functools.partial(self._shown, self.net, self.sources[number], self._merged[number], values, size)
 
     def _nearest(self, values: Values) -> int:
         """The reference whose points are nearest to these."""
@@ -146,8 +166,8 @@ class PointAnimator:
         return distances.index(min(distances))
 
     @torch.inference_mode()
-    def _shown(self, source: Source, reference: Any, values: Values, size: Size) -> Planes:
-        out = self.net(reference, self._points(values, source.seen.picture.shape[-2:]), self.condition)
+    def _shown(self, net: PointNet, source: Source, reference: Any, values: Values, size: Size) -> Planes:
+        out = net(reference, self._points(values, source.seen.picture.shape[-2:]), self.condition)
         s = self.net.settings
         drawn = s.frontal or not s.n_points  # not the first source, moved
         return self.stage.placed(out, None, source.planes, source.planes, size, drawn).at()
