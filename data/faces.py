@@ -30,12 +30,15 @@ class Face:
     """(5, 2): both eyes from the picture's left, nose, both mouth corners from the picture's left."""
 
 
-def onnx_session(weights: Path) -> onnxruntime.InferenceSession:
-    """A network from its ONNX file, on one thread of the CPU: processes are the parallelism here. Errors only are logged."""
+def onnx_session(weights: Path | bytes) -> onnxruntime.InferenceSession:
+    """A network from its ONNX file, or that file's bytes, on one thread of the CPU: processes are the parallelism here. Errors
+    only are logged."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        weights if isinstance(weights, bytes) else str(weights), options, providers=["CPUExecutionProvider"]
+    )
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from hdac.codecs.mobile import Mobile
 from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
 from hdac.codecs.view import View
 from hdac.container import BASE_CODECS, BASE_STEPS, LayeredHeader, Reader
-from hdac.decoder import decode_fine_tuned, decode_tolerant, decode_view, frames, verified_frames
+from hdac.decoder import decode_mobile, decode_tolerant, decode_view, frames, verified_frames
 from hdac.families import LAYERED
 from hdac.parameters import CODERS
 from hdac.rate import hit
@@ -166,19 +166,20 @@ def _check_layer_options(name: str, args: argparse.Namespace) -> None:
 def _decode(args: argparse.Namespace) -> None:
     _check_output(args.output, args.force)
     view = View(args.rotate or View().angles, args.translate or View().translation)
+    of_mobile = bool(args.fine_tune or args.int8)
     if str(args.input) == "-":
-        if not view.is_own or args.fine_tune:
-            raise InputError("--rotate, --translate and --fine-tune take a file, not a pipe")
+        if not view.is_own or of_mobile:
+            raise InputError("--rotate, --translate, --fine-tune and --int8 take a file, not a pipe")
         _decode_pipe(args.output, args.tolerant)
         return
-    if args.tolerant and (not view.is_own or args.fine_tune):
-        raise InputError("--rotate, --translate and --fine-tune show whole streams, not what is left of damaged ones")
-    if not view.is_own and args.fine_tune:
-        raise InputError("no system has both --fine-tune, and --rotate and --translate")
+    if args.tolerant and (not view.is_own or of_mobile):
+        raise InputError("--rotate, --translate, --fine-tune and --int8 show whole streams, not what is left of damaged ones")
+    if not view.is_own and of_mobile:
+        raise InputError("--rotate and --translate are of face-vid2vid, --fine-tune and --int8 of the mobile family")
     if not view.is_own:
         clip = decode_view(args.input.read_bytes(), view)
-    elif args.fine_tune:
-        clip = decode_fine_tuned(args.input.read_bytes(), args.fine_tune)
+    elif of_mobile:
+        clip = decode_mobile(args.input.read_bytes(), args.fine_tune, args.int8)
     elif args.tolerant:
         with args.input.open("rb") as file:
             clip, damage = decode_tolerant(file)
@@ -338,6 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     decoder.add_argument("input", type=Path, help="the stream; - reads a layered one from standard input as it arrives")
     decoder.add_argument("--tolerant", action="store_true", help=TOLERANT_HELP)
     decoder.add_argument("--fine-tune", type=int, default=0, metavar="STEPS", help="mobile family: fit the network to the call")
+    decoder.add_argument("--int8", action="store_true", help="mobile family: in 8-bit integers (hdac train quantise)")
     decoder.add_argument("--rotate", type=_three, metavar="YAW,PITCH,ROLL", help=ROTATE_HELP)
     decoder.add_argument("--translate", type=_three, metavar="X,Y,Z", help="face-vid2vid: moved; the picture is 2 wide")
     decoder.add_argument("output", type=Path, help=".y4m, .yuv, .mkv (FFV1), .mp4 (lossless H.264), or folder for PNGs")

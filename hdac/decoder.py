@@ -48,16 +48,17 @@ def decode_view(bitstream: bytes, view: View, wanted: Collection[int] | None = N
     return _clip(reader, list(face_vid2vid.decode(reader, ahead=True, view=view, wanted=wanted)))
 
 
-def decode_fine_tuned(bitstream: bytes, steps: int) -> Clip:
-    """All frames of a stream of the mobile family, by a network that was fitted to its references. Raises BitstreamError for
-    another or a damaged one, InputError for a network that cannot be fitted, or a number of steps out of range."""
-    if not 0 < steps <= MAX_STEPS:
-        raise InputError(f"{steps} steps of fine-tuning are not between 1 and {MAX_STEPS}")
+def decode_mobile(bitstream: bytes, fine_tune: int = 0, int8: bool = False) -> Clip:
+    """All frames of a stream of the mobile family, by a network that was fitted to its references in so many steps, or by one
+    in 8-bit integers. Raises BitstreamError for another or a damaged one, InputError for a network that cannot be fitted or a
+    number of steps out of range, CodecUnavailable for a network that is not here in integers."""
+    if not 0 <= fine_tune <= MAX_STEPS:
+        raise InputError(f"{fine_tune} steps of fine-tuning are not between 0 and {MAX_STEPS}")
     reader = Reader(io.BytesIO(bitstream))
     system = reader.header.stream.standard
     if system != "mobile":
-        raise BitstreamError(f"networks of {system} are not fine-tuned, those of the mobile family are")
-    return _clip(reader, list(mobile.decode(reader, ahead=True, fine_tune=steps)))
+        raise BitstreamError(f"networks of {system} are neither fine-tuned nor in integers, those of the mobile family are")
+    return _clip(reader, list(mobile.decode(reader, ahead=True, fine_tune=fine_tune, int8=int8)))
 
 
 def decode_tolerant(file: BinaryIO) -> tuple[Clip, BitstreamError | None]:

@@ -199,17 +199,18 @@ def statistics(net: PointNet) -> tuple[Lengths, Prior]:
 # -- decoder ---------------------------------------------------------------------------------------------------------
 
 
-def decode(reader: Reader, ahead: bool = False, fine_tune: int = 0) -> Iterator[Planes]:
+def decode(reader: Reader, ahead: bool = False, fine_tune: int = 0, int8: bool = False) -> Iterator[Planes]:
     """Pictures as their units arrive or, ahead of that, several at once (`hdac.codecs.in_flight`).
 
     fine_tune: steps by which the network is fitted to every reference (`hdac.codecs.fine_tuning`).
+    int8: the network in 8-bit integers (`hdac.int8`).
     Raises BitstreamError for damage, WeightsMismatch for weights that are not here, InputError for a network that cannot be
-    fitted.
+    fitted, CodecUnavailable for one that is not here in integers.
     """
-    return in_flight(_tasks(reader, fine_tune), at_once() if ahead else 1)
+    return in_flight(_tasks(reader, fine_tune, int8), at_once() if ahead else 1)
 
 
-def _tasks(reader: Reader, fine_tune: int) -> Iterator[Callable[[], Planes]]:
+def _tasks(reader: Reader, fine_tune: int, int8: bool) -> Iterator[Callable[[], Planes]]:
     """Per frame what gives the picture shown."""
     from hdac import network as networks
     from hdac.codecs.point_animator import PointAnimator
@@ -223,7 +224,7 @@ def _tasks(reader: Reader, fine_tune: int) -> Iterator[Callable[[], Planes]]:
     if bool(header.landmarks_id) != bool(network.net.settings.landmarks_sent):
         raise BitstreamError(f"landmarks in the header: {bool(header.landmarks_id)}, and its network differs")
     landmarks = networks.by_id(header.landmarks_id, LandmarkNet) if header.landmarks_id else None
-    animator = PointAnimator(network, landmarks, header.reference_qp, header.best_look, header.face_box, None, fine_tune)
+    animator = PointAnimator(network, landmarks, header.reference_qp, header.best_look, header.face_box, None, fine_tune, int8)
     try:
         coder = points.decoder(header.motion_coder, point_settings(network.net, header), *statistics(network.net))
     except InputError as error:

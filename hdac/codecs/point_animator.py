@@ -58,13 +58,21 @@ class PointAnimator:
         box: Box | None = None,
         segmenter: Network[SegmentationNet] | None = None,
         fine_tune: int = 0,
+        int8: bool = False,
     ) -> None:
         """segmenter: of an encoder of label maps. fine_tune: steps by which the network is fitted to every reference
-        (`hdac.codecs.fine_tuning`). Raises InputError where label maps, which references have none of, would be needed."""
+        (`hdac.codecs.fine_tuning`). int8: in 8-bit integers (`hdac.int8`). Raises InputError for what cannot be, and what
+        `hdac.int8.apply` does."""
         if fine_tune and network.net.settings.map_side:
             raise InputError(f"the network {network.name} draws from label maps, of which references have none: no fine-tuning")
+        if fine_tune and int8:
+            raise InputError("a network in 8-bit integers is not fine-tuned")
         self.condition = condition(None, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
         self.net = folded(network.net, self.condition)
+        if int8:
+            from hdac.int8 import apply  # ONNX Runtime: not where it is not used
+
+            apply(self.net, network)
         self._network, self.fine_tune = network.net, fine_tune
         self.student = None if landmarks is None else folded(landmarks.net, self.condition)
         self.segmenter = None if segmenter is None else folded(segmenter.net, self.condition)

@@ -335,6 +335,8 @@ def _block(s: AnimationSettings, width: int) -> nn.Module:
 class PointNet(nn.Module, ABC):
     """What all networks of the mobile family have; pictures are packed (B, 6, H/2, W/2)."""
 
+    parts: ClassVar[tuple[str, ...]]
+    """What runs for every picture, by the names of submodules or methods, but for what warps (`hdac.int8`)."""
     settings: Any
     huffman: Tensor
     """Of the published coders (`hdac.published_coders`): lengths of the Huffman code of 2021; zero until they are learnt."""
@@ -365,6 +367,8 @@ class PointNet(nn.Module, ABC):
 
 class AnimationNet(PointNet):
     """Decoder and, for its keypoints and expression codes, encoder network of what moves a picture."""
+
+    parts = ("motion", "decode")
 
     def __init__(self, settings: AnimationSettings) -> None:
         super().__init__()
@@ -476,6 +480,15 @@ class AnimationNet(PointNet):
         known = condition
         if target.expression is not None:
             known = torch.cat((condition, target.expression.to(condition.dtype)), dim=1)
+        x = self.decode(animated, warped, labels, known)
+        gate = torch.sigmoid(x[:, -1:])
+        return Output(warped + gate * x[:, :-1], whole, motion, gate)
+
+    def decode(self, animated: list[Tensor], warped: Tensor, labels: Tensor | None, known: Tensor) -> Tensor:
+        """What the moved picture lacks, packed, and how much of it is shown, before its sigmoid: (B, 7, H/2, W/2).
+
+        animated: moved features, largest size first. labels: one-hot. known: condition and expression codes.
+        """
         scale, shift = self.film(known)[:, :, None, None].chunk(2, dim=1)
         x = self.blocks(animated[-1] * (1 + scale) + shift)
         for number, up in enumerate(self.ups, start=2):
@@ -486,9 +499,8 @@ class AnimationNet(PointNet):
             if labels is not None and labels.shape[-2:] != size:
                 here = F.interpolate(labels, size=tuple(size), mode="area")
             x = up(x, animated[-number], side, here)
-        x = self.last(F.relu(x))
-        gate = torch.sigmoid(x[:, -1:])
-        return Output(warped + gate * x[:, :-1], whole, motion, gate)
+        picture: Tensor = self.last(F.relu(x))
+        return picture
 
     def _warped(self, reference: Reference, motion: Motion) -> Tensor:
         """The reference picture, moved; of several what each contributes, each moved once, by both its motions."""

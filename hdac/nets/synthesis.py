@@ -218,6 +218,8 @@ class SegmentGenerator(nn.Module):
 class SynthesisNet(PointNet):
     """Decoder network of NTH, Bilayer and SegFace, used as `hdac.nets.animation.AnimationNet` is."""
 
+    parts = ("generate",)
+
     def __init__(self, settings: SynthesisSettings) -> None:
         super().__init__()
         s = self.settings = settings
@@ -252,7 +254,7 @@ class SynthesisNet(PointNet):
         assert target.labels is not None
         grid = coordinate_grid(MOTION_SIDE, MOTION_SIDE, picture).expand(len(picture), -1, -1, -1)
         motion = Motion(grid, torch.ones_like(picture[:, :1]))
-        if isinstance(self.generate, SegmentGenerator):
+        if self.settings.map_side:
             out = self.generate(_one_hot(target.labels, N_CLASSES, picture), reference.style, (height, width))
         else:
             out = self.generate(_one_hot(target.labels, N_SKETCHED, picture), reference.style)

@@ -83,6 +83,21 @@ def _labels(args: argparse.Namespace) -> None:
     print(f"{args.cache}: {args.name} of {len(clips)} clips")
 
 
+def _quantise(args: argparse.Namespace) -> None:
+    from hdac import weights
+    from hdac.int8 import SUFFIX
+    from hdac.nets.animation import PointNet
+    from hdac.network import by_name
+    from hdac.training.quantise import quantise
+
+    out = args.out or weights.find(args.network).with_suffix(SUFFIX)
+    if out.exists() and not args.force:
+        raise InputError(f"{out} exists; -f overwrites it")
+    paths = [clip for folder in args.clips for clip in cache.find_clips(folder)]
+    n_frames = quantise(by_name(args.network, PointNet), paths[: args.most], out)
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, calibrated on {n_frames} frames")
+
+
 def _tables(args: argparse.Namespace) -> None:
     from hdac.training.tables import add_tables
 
@@ -132,6 +147,14 @@ def parser() -> argparse.ArgumentParser:
         labelling = commands.add_parser(name, help=f"{use}: of a cache, by a teacher ($HDAC_METRIC_WEIGHTS)")
         labelling.add_argument("cache", type=Path, help="what `prepare` made")
         labelling.set_defaults(command=_labels, name=name)
+
+    quantising = commands.add_parser("quantise", help="a network of the mobile family in 8-bit integers")
+    quantising.add_argument("network", help="its weights")
+    quantising.add_argument("clips", type=Path, nargs="+", help="clips to calibrate on, or folders of them")
+    quantising.add_argument("--most", type=int, default=16, metavar="N", help="only the first N clips")
+    quantising.add_argument("--out", type=Path, help="default: beside the weights, NAME.int8")
+    quantising.add_argument("-f", "--force", action="store_true", help="overwrite")
+    quantising.set_defaults(command=_quantise)
 
     tabling = commands.add_parser("tables", help="statistics of the published motion coders, into exported weights")
     tabling.add_argument("weights", type=Path, help="NAME.safetensors, which is written anew")

@@ -15,7 +15,7 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.mobile import MAX_SOURCES, Mobile
 from hdac.codecs.point_animator import PointAnimator
 from hdac.codecs.source_choice import SourceChoice
-from hdac.decoder import decode_fine_tuned
+from hdac.decoder import decode_mobile
 from hdac.landmarks import COUNT, FRONTAL, MIRRORED, NOSE_TIP, POLYGONS, SUBSETS, label_map
 from hdac.nets import animation
 from hdac.nets.animation import SIZES, AnimationNet, AnimationSettings, LightDetector, Points
@@ -262,7 +262,7 @@ def test_of_several_references_the_nearest_is_animated(monkeypatch: pytest.Monke
 def test_fine_tuning_brings_a_network_nearer_to_its_references(network: str) -> None:
     clip = moving_clip(4, 96, 96)
     stream = replace(MOBILE, network=network, qp=20).encode(clip)
-    plain, fitted = systems.decode(stream), decode_fine_tuned(stream, 30)
+    plain, fitted = systems.decode(stream), decode_mobile(stream, 30)
     assert np.array_equal(plain.y[0], fitted.y[0])  # a reference is shown as it is
     errors = [float(np.abs(shown.y[1].astype(int) - clip.y[0]).mean()) for shown in (plain, fitted)]
     assert errors[1] < errors[0] - 0.1
@@ -273,12 +273,12 @@ def test_fine_tuning_that_cannot_be_is_refused() -> None:
     of_maps = replace(MOBILE, network="tiny-segface").encode(clip)
     for stream, steps, said in (
         (of_maps, 3, "label maps"),
-        (MOBILE.encode(clip), 0, "0 steps"),
+        (MOBILE.encode(clip), -1, "-1 steps"),
         (MOBILE.encode(clip), 10**6, "1000000 steps"),
         (Dac(qp=40, network="tiny", refresh="never").encode(clip), 3, "networks of dac"),
     ):
         with pytest.raises((InputError, BitstreamError), match=said):
-            decode_fine_tuned(stream, steps)
+            decode_mobile(stream, steps)
 
 
 def test_polygons_are_seen_in_the_picture() -> None:

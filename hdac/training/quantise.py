@@ -1,0 +1,151 @@
+"""A network of the mobile family in 8-bit integers (`hdac.int8`): its parts as ONNX graphs, weights quantised per channel,
+activations by the ranges that they have in calibration frames."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from data.errors import CodecUnavailable, InputError
+from data.files import write_atomic
+from data.io import read_clip
+from hdac.codecs import face_box
+from hdac.codecs.point_animator import PointAnimator
+from hdac.int8 import replace_part, tensors_of, with_tensors
+from hdac.nets.animation import PointNet
+from hdac.nets.landmarks import LandmarkNet
+from hdac.nets.segmentation import SegmentationNet
+from hdac.network import Network, by_name
+
+FRAMES = 4
+"""Chosen: calibration frames of a clip, spread over it. From 16 clips on, more of them change nothing."""
+OPSET = 18
+_ALL = ["Conv", "Gemm", "Relu", "Clip", "Add", "Resize", "Concat"]
+OPERATORS = {"motion": ["Conv", "Gemm"], "decode": _ALL, "generate": _ALL}
+"""What is done in integers. Of dense motion convolutions only: sampling grids and softmax want more than 8 bits."""
+
+
+class _Recorder:
+    """Stands for a part and keeps what it is called with."""
+
+    def __init__(self, part: Callable[..., Any]) -> None:
+        self.part = part
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __call__(self, *args: Any) -> Any:
+        self.calls.append(args)
+        return self.part(*args)
+
+
+class _Flat(nn.Module):
+    """A part with all its tensors one after the other, as a graph has them."""
+
+    def __init__(self, net: PointNet, part: Callable[..., Any], example: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.net, self.part, self.example = net, part, example
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensors_of((self.part(*with_tensors(self.example, iter(tensors))),)))
+
+
+def quantise(network: Network[PointNet], clips: list[Path], out: Path) -> int:
+    """Writes the network's parts in 8 bits; returns the number of calibration frames.
+
+    clips: pictures of 256x256 of nobody who is measured on; what is coded at another size cannot use the file.
+    Raises CodecUnavailable without the packages of `pip install hdac[int8]`, InputError for clips of different sizes.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise CodecUnavailable(f"networks are quantised with the packages of `pip install hdac[int8]`: {error}") from error
+    recorders, size = _recorded(network, clips)
+    parts = {
+        name: torch.frombuffer(bytearray(_graph(name, net, recorder)), dtype=torch.uint8)
+        for name, (net, recorder) in recorders.items()
+    }
+    said = {"of": network.weights_id.hex(), "size": json.dumps(size)}
+    write_atomic(out, safetensors.torch.save(parts, said))
+    return len(next(iter(recorders.values()))[1].calls)
+
+
+def _recorded(network: Network[PointNet], clips: list[Path]) -> tuple[dict[str, tuple[PointNet, _Recorder]], list[int]]:
+    """By part: the network, and a recorder that has seen frames of all clips; and the size of their packed pictures."""
+    s = network.net.settings
+    student = by_name("landmarks", LandmarkNet) if s.landmarks_sent else None
+    segmenter = by_name("segmentation", SegmentationNet) if s.map_side else None
+    found: dict[str, tuple[PointNet, _Recorder]] = {}
+    sizes: dict[tuple[int, ...], Path] = {}
+    for path in tqdm(clips, desc="calibrating", unit="clip"):
+        clip = read_clip(path)
+        animator = PointAnimator(network, student, 32, True, face_box.find(clip), segmenter)
+        if found:
+            animator.net = next(iter(found.values()))[0]
+        else:
+            for name in network.net.parts:
+                recorder = _Recorder(getattr(animator.net, name))
+                replace_part(animator.net, name, recorder)
+                found[name] = animator.net, recorder
+        pictures = [(clip.y[t], clip.u[t], clip.v[t]) for t in np.linspace(0, clip.n_frames - 1, FRAMES + 1).astype(int)]
+        animator.rest_at(animator.refer_to(pictures[0]))
+        sizes.setdefault(tuple(animator.sources[0].seen.picture.shape[-2:]), path)
+        if len(sizes) > 1:
+            raise InputError(f"{path}: clips for calibration must be of one size; that of {next(iter(sizes.values()))} differs")
+        for picture in pictures[1:]:
+            animator.task(animator.values(picture), (clip.height, clip.width))()
+    if not sizes:
+        raise InputError("no clips to calibrate on")
+    return found, list(next(iter(sizes)))
+
+
+def _graph(name: str, net: PointNet, recorder: _Recorder) -> bytes:
+    """A part in 8 bits."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    calls = [[np.ascontiguousarray(tensor.numpy()) for tensor in tensors_of(call)] for call in recorder.calls]
+    example = tuple(torch.from_numpy(array) for array in calls[0])
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exact, small = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
+        flat = _Flat(net, recorder.part, recorder.calls[0]).eval()
+        with torch.no_grad():
+            torch.onnx.export(
+                flat, example, str(exact), opset_version=OPSET, dynamo=True, external_data=False, verbose=False
+            )
+        names = [one.name for one in _inputs(exact)]
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+            def __init__(self) -> None:
+                self.left = iter(calls)
+
+            def get_next(self) -> dict[str, Any] | None:
+                call = next(self.left, None)
+                return None if call is None else dict(zip(names, call, strict=True))
+
+        quantize_static(
+            str(exact),
+            str(small),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=OPERATORS[name],
+        )
+        return small.read_bytes()
+
+
+def _inputs(graph: Path) -> list[Any]:
+    import onnxruntime
+
+    return list(onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"]).get_inputs())
