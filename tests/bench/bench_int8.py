@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data.clip import Clip
 from data.cli import run
+from data.clip import Clip
 from data.files import write_atomic
 from data.io import read_clip
 from hdac import systems, weights
