@@ -17,9 +17,6 @@ from hdac.codecs.base_layer import Planes
 from hdac.codecs.view import View
 from hdac.container import Reader
 
-MAX_STEPS = 1000
-"""Of fine-tuning: a guard of the time."""
-
 SYSTEMS: dict[str, Callable[[Reader, bool], Iterator[Planes]]] = {
     "hevc-stripped": stripped.decode,
     "dac": dac.decode,
@@ -52,8 +49,8 @@ def decode_mobile(bitstream: bytes, fine_tune: int = 0, int8: bool = False) -> C
     """All frames of a stream of the mobile family, by a network that was fitted to its references in so many steps, or by one
     in 8-bit integers. Raises BitstreamError for another or a damaged one, InputError for a network that cannot be fitted or a
     number of steps out of range, CodecUnavailable for a network that is not here in integers."""
-    if not 0 <= fine_tune <= MAX_STEPS:
-        raise InputError(f"{fine_tune} steps of fine-tuning are not between 0 and {MAX_STEPS}")
+    if not 0 <= fine_tune <= mobile.MAX_FINE_TUNING:
+        raise InputError(f"{fine_tune} steps of fine-tuning are not between 0 and {mobile.MAX_FINE_TUNING}")
     reader = Reader(io.BytesIO(bitstream))
     system = reader.header.stream.standard
     if system != "mobile":

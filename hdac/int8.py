@@ -1,5 +1,6 @@
-"""The mobile family's networks in 8-bit integers: what runs for every frame that is shown, quantised after training and run by
-ONNX Runtime. Warping stays in PyTorch, which is quicker at it.
+"""Decoders of the mobile family in 8-bit integers: the parts of a network that run for every frame that is shown, quantised
+after training and run by ONNX Runtime. Warping stays in PyTorch, which is quicker at it; detectors, students, and what runs
+once a reference stay as they are.
 
 `hdac.training.quantise` makes NAME.int8 from the weights NAME and clips; `apply` puts it in the place of the network's own
 parts.
@@ -11,17 +12,18 @@ and for pictures of which size.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from data.errors import CodecUnavailable, InputError, WeightsMismatch
+from data.errors import CodecUnavailable, InputError
 from data.faces import onnx_session
 from hdac import weights
 from hdac.nets.animation import PointNet
@@ -31,12 +33,39 @@ from hdac.network import Network
 SUFFIX = ".int8"
 
 
-def path_of(name: str) -> Path:
-    """The file of the network of that name. Raises CodecUnavailable where there is none."""
+class _Said(NamedTuple):
+    """What a file says of itself."""
+
+    of: str
+    """Id of the weights that it was made from."""
+    size: tuple[int, ...]
+    """Height and width of the packed pictures that it is for."""
+    parts: frozenset[str]
+
+
+def _said(path: Path) -> _Said:
+    """Raises InputError for a file that is none of ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+            height, width = json.loads(said["size"])
+            return _Said(said["of"], (int(height), int(width)), frozenset(file.keys()))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} holds no network in 8-bit integers: {error}") from error
+
+
+def _find(network: Network[PointNet]) -> tuple[Path, _Said]:
+    """The file that was made from these weights. Raises CodecUnavailable where there is none."""
+    stale = ""
     for folder in weights.folders():
-        if (folder / f"{name}{SUFFIX}").exists():
-            return folder / f"{name}{SUFFIX}"
-    raise CodecUnavailable(f"no {name}{SUFFIX} in {' or '.join(map(str, weights.folders()))}: `hdac train quantise` makes it")
+        path = folder / f"{network.name}{SUFFIX}"
+        if path.exists():
+            said = _said(path)
+            if said.of == network.weights_id.hex():
+                return path, said
+            stale = f"; {path} was made from other weights, {said.of}"
+    places = " or ".join(map(str, weights.folders()))
+    raise CodecUnavailable(f"no {network.name}{SUFFIX} in {places}{stale}: `hdac train quantise` makes it")
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
@@ -45,23 +74,19 @@ def path_of(name: str) -> Path:
 def apply(net: PointNet, network: Network[PointNet]) -> None:
     """Puts the parts of `network`'s 8-bit file into `net`, a folded copy of its network.
 
-    Raises CodecUnavailable where there is no file, WeightsMismatch for one of other weights, InputError for one that holds no
-    parts of this network.
+    Raises CodecUnavailable where there is no file of these weights, InputError for one that holds no parts of this network.
     """
-    path = path_of(network.name)
-    try:
-        with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
-            graphs = {name: file.get_tensor(name).numpy().tobytes() for name in file.keys()}
-            size = tuple(json.loads(said["size"]))
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path} holds no network in 8-bit integers: {error}") from error
-    if said.get("of") != network.weights_id.hex():
-        raise WeightsMismatch(f"{path} was made from the weights {said.get('of')}, not from {network.weights_id.hex()}")
-    if set(graphs) != set(net.parts):
-        raise InputError(f"{path} has the parts {', '.join(sorted(graphs))}, the network {', '.join(net.parts)}")
-    for name, graph in graphs.items():
-        replace_part(net, name, _Part(name, graph, size))
+    path, said = _find(network)
+    if said.parts != set(net.parts):
+        raise InputError(f"{path} has the parts {', '.join(sorted(said.parts))}, the network {', '.join(net.parts)}")
+    for name in net.parts:
+        replace_part(net, name, _part(path, path.stat().st_mtime_ns, name, said.size))
+
+
+@functools.lru_cache(maxsize=8)
+def _part(path: Path, mtime_ns: int, name: str, size: tuple[int, ...]) -> _Part:  # time: a file that was replaced is read anew
+    with safe_open(path, "pt") as file:
+        return _Part(name, file.get_tensor(name).numpy().tobytes(), size)
 
 
 class _Part:
@@ -75,6 +100,8 @@ class _Part:
         except Exception as error:  # ONNX Runtime's own have no common base
             raise InputError(f"no ONNX graph of {name}: {error}") from error
         self.inputs = [(one.name, tuple(one.shape)) for one in self.session.get_inputs()]
+        if len(self.session.get_outputs()) != _RESULTS[name][0]:
+            raise InputError(f"an ONNX graph of {name} with {len(self.session.get_outputs())} results")
 
     def __call__(self, *args: Any) -> Any:
         tensors = list(tensors_of(args))
@@ -82,15 +109,15 @@ class _Part:
         if sizes - {self.size} or [tuple(one.shape) for one in tensors] != [shape for _, shape in self.inputs]:
             raise InputError(f"the network in 8-bit integers is for pictures of {2 * self.size[1]}x{2 * self.size[0]} only")
         fed = {name: np.ascontiguousarray(tensor.numpy()) for (name, _), tensor in zip(self.inputs, tensors, strict=True)}
-        return _RESULTS[self.name](*map(torch.from_numpy, self.session.run(None, fed)))
+        return _RESULTS[self.name][1](*map(torch.from_numpy, self.session.run(None, fed)))
 
 
-_RESULTS: dict[str, Callable[..., Any]] = {
-    "motion": lambda deformation, occlusion, confidence: (Motion(deformation, occlusion), confidence),
-    "decode": lambda picture: picture,
-    "generate": lambda picture: picture,
+_RESULTS: dict[str, tuple[int, Callable[..., Any]]] = {
+    "motion": (3, lambda deformation, occlusion, confidence: (Motion(deformation, occlusion), confidence)),
+    "decode": (1, lambda lacking: lacking),
+    "generate": (1, lambda drawn: drawn),
 }
-"""From what a graph gives to what its part gives."""
+"""How many tensors a graph gives, and what its part makes of them."""
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

@@ -5,8 +5,9 @@ map (`hdac.label_maps`).
                statistics of its own, in one frame of the range coder. No bytes where nothing moves. With a reference its
                parities travel, and everything is predicted from it
     huffman    Oquab et al. 2021 (`hdac.published_coders`): one table of everything, no Jacobians; begins as ours does
-    prior      Oquab et al. 2022 (likewise): in quantisers of its own; with a reference nothing travels, its own values stay as
-               the networks find them, and the first frame behind it says where everything is
+    prior      Oquab et al. 2022 (likewise): in quantisers of its own; with a reference nothing travels, and the first frame
+               behind it says where everything is. The reference's own values either side rounds for itself: another machine
+               may come to a neighbouring step
 
 But for the last one, values that have moved by no more than HOLD steps stay as they were: noise of less than a step costs
 nothing.
@@ -72,16 +73,17 @@ def motion_distance(a: Values, b: Values) -> float:
     """L2 of Lu and Zheng, Eq. 2: how far points, and what is around them, have moved.
 
     2 sum |v1 - v2| + sum |J1 J2^-1 - 1|, in units of [-1, 1] and as Frobenius norms; published without the 1, which makes it 0
-    where nothing has moved.
+    where nothing has moved. Sums are over ten points, as published: of more or fewer they are scaled.
     """
-    total = 0.0
+    total, n_points = 0.0, 0
     for mine, other in ((a.learned, b.learned), (a.landmarks, b.landmarks)):
         if mine is not None and other is not None:
             total += ALPHA * float(np.linalg.norm(mine - other, axis=-1).sum())
+            n_points += len(mine)
     if a.jacobians is not None and b.jacobians is not None:
         change = a.jacobians @ np.linalg.pinv(b.jacobians)
         total += BETA * float(np.linalg.norm(change - np.eye(2), axis=(-2, -1)).sum())
-    return total
+    return total * 10 / max(n_points, 1)
 
 
 @dataclass(frozen=True)
@@ -344,7 +346,7 @@ class _PriorPointEncoder:
 
     def start(self, at_rest: Values) -> tuple[bytes | None, Values]:
         self.coder.start(np.zeros(len(self.coder.kinds), np.int64))
-        return None, at_rest
+        return None, _rounded(self.settings, at_rest)[1]
 
     def encode(self, values: Values) -> tuple[bytes, Values]:
         symbols, had = _rounded(self.settings, values)
@@ -364,7 +366,7 @@ class _PriorPointDecoder:
         if sent is not None:
             raise BitstreamError("a reference with points that the coder by a prior does not send")
         self.coder.start(np.zeros(len(self.coder.kinds), np.int64))
-        return at_rest
+        return _rounded(self.settings, at_rest)[1]
 
     def decode(self, frame_bytes: bytes) -> Values:
         return Values.of(self.settings.dequantise(self.coder.decode(frame_bytes)))

@@ -34,6 +34,7 @@ class AnimationCodec(LayeredCodec):
     """Frames from one new reference to the next, besides `refresh`; 0: none."""
 
     REFRESHES: ClassVar[tuple[str, ...]] = RULES
+    """What `refresh` may be."""
 
     def __post_init__(self) -> None:
         check_rule(self.refresh, self.REFRESHES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,9 +19,12 @@ from hdac.nets.keypoints import Keypoints
 
 LEARNING_RATE = 2e-4  # chosen
 
+NetT = TypeVar("NetT", bound=PointNet)
 
-def fine_tuned(net: PointNet, pictures: Sequence[tuple[Tensor, Points]], condition: Tensor, steps: int) -> PointNet:
-    """A copy that draws these pictures, packed (1, 6, H/2, W/2), from their own points more like what they are.
+
+def fine_tuned(net: NetT, pictures: Sequence[tuple[Tensor, Points]], condition: Tensor, steps: int) -> NetT:
+    """A copy that draws these pictures, packed (1, 6, H/2, W/2), from their own points more like what they are; each from
+    itself, or, where the network merges several references, from all of them.
 
     The loss is the mean absolute difference of samples; norms keep their statistics.
     """
@@ -30,8 +34,9 @@ def fine_tuned(net: PointNet, pictures: Sequence[tuple[Tensor, Points]], conditi
         known = condition.clone()
         optimizer = torch.optim.Adam(own.parameters(), LEARNING_RATE)
         for step in range(steps):
-            reference = own.reference([own.source(*one) for one in seen])
             picture, points = seen[step % len(seen)]
+            together = seen if own.settings.frontal else [(picture, points)]
+            reference = own.reference([own.source(*one) for one in together])
             loss = (own(reference, points, known).picture - picture).abs().mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -12,9 +12,9 @@ were there, 1 comes beside them; 2 and 3 likewise, but the picture is of another
 what is sent with the reference. Of several references a Frontalizer merges what they show; any
 other network animates the one whose points are nearest to those of the frame (the papers' "FOM mult").
 
-Learned keypoints of a target picture are where optical flow from it to the first reference says that those of the reference
-have gone to, or where the network's detector finds them: its settings say which. Landmarks are found by the landmark student,
-by encoder and decoder alike in reference pictures.
+Learned keypoints of a target picture are where optical flow from it to a reference, the one which the flow makes most like
+it, says that those of the reference have gone to, or where the network's detector finds them: its settings say which. Landmarks
+are found by the landmark student, by encoder and decoder alike in reference pictures.
 """
 
 from __future__ import annotations
@@ -33,19 +33,27 @@ from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import check_size, checked_units
-from hdac.codecs.refresh import RULES, Refresh, squared_error_y
+from hdac.codecs.refresh import RULES, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.points import CODERS, PointSettings, Values, motion_distance
+from hdac.points import CODERS, PointEncoder, PointSettings, Values, motion_distance
 from hdac.published_coders import Lengths, Prior
 
 if TYPE_CHECKING:
     from hdac.codecs.point_animator import PointAnimator
+    from hdac.codecs.source_choice import SourceChoice
     from hdac.nets.animation import PointNet
 
 CODE_VERSION = 2
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_SOURCES = 3
+MAX_FINE_TUNING = 1000
+"""Steps in a whole stream, however many references it has: a guard of the time."""
+MIN_GAP = 12
+"""Frames, chosen: from one reference to the next that "distance" asks for: nobody looks at what it costs."""
+PAYS = 0.5
+"""Chosen: a reference of another frame is sent if it saves so much of the error that the frame has over a reference's own."""
+BAD = ("source", "rest")
 _NEW, _FURTHER, _ELSEWHERE = 0, 1, 2
 CHOICES = ("now", "clip")
 
@@ -63,7 +71,10 @@ class Mobile(AnimationCodec):
     "distance": where points are farther than `tau` from those of every reference, which nothing has to be decoded for (Lu and
     Zheng 2023, section 3.3)."""
     tau: float = 4.0
-    """Of "distance": largest `hdac.points.motion_distance`. Chosen."""
+    """Of "distance": largest `hdac.points.motion_distance`. Chosen, not measured."""
+    when_far: str = "source"
+    """Of "distance": what comes where points are too far: "source", a new reference, or "rest", default motion: the points of
+    the nearest reference."""
     sources: int = 1
     """References at once, up to MAX_SOURCES: a further one is sent where it pays, until there are so many."""
     chosen_from: str = "now"
@@ -84,6 +95,8 @@ class Mobile(AnimationCodec):
             raise InputError(f"tau {self.tau} is not positive")
         if self.chosen_from not in CHOICES:
             raise InputError(f"references from {self.chosen_from!r} are not from one of {', '.join(CHOICES)}")
+        if self.when_far not in BAD:
+            raise InputError(f"when_far {self.when_far!r} is not one of {', '.join(BAD)}")
         if not 1 <= self.sources <= MAX_SOURCES:
             raise InputError(f"sources={self.sources} is not between 1 and {MAX_SOURCES}")
         if self.sources > 1 and self.refresh == "never":
@@ -95,7 +108,9 @@ class Mobile(AnimationCodec):
     @property
     def label(self) -> str:
         parts = [f"{self.network} {self.codec_label}"]
-        refresh = f"distance > {self.tau:g}" if self.refresh == "distance" else self.refresh_label
+        refresh = self.refresh_label
+        if self.refresh == "distance":
+            refresh = f"distance > {self.tau:g}{' rest' * (self.when_far == 'rest')}"
         parts += [refresh] * (self.refresh != "never") + [f"{self.sources} sources"] * (self.sources > 1)
         parts += ["chosen"] * (self.chosen_from == "clip")
         parts += ["least error"] * (not self.best_look) + [f"step {self.step}"] * (self.step != 128)
@@ -139,46 +154,94 @@ class Mobile(AnimationCodec):
         )
         animator = PointAnimator(network, student, self.qp, self.best_look, header.face_box, segmenter)
         coder = points.encoder(self.motion_coder, point_settings(network.net, header), *statistics(network.net))
+        if settings.map_side and (self.refresh == "distance" or self.sources > 1):
+            raise InputError(f"the network {self.network} has no points, which refresh 'distance' and several sources need")
         choice = None
         if self.chosen_from == "clip":
             finder = networks.by_name(self.landmark_network, LandmarkNet)
             choice = SourceChoice(landmarks_of(clip, finder, settings.multiple, header.face_box))
-        rule, size = self.refresh_rule(), (clip.height, clip.width)
-        writer, had_of = Writer(header), set[int]()  # frames that references were of
+        sender = _Sender(self, clip, animator, coder, choice)
+        writer = Writer(header)
         parts = [writer.header]
         for t in range(clip.n_frames):
-            source = clip.y[t], clip.u[t], clip.v[t]
-            kind, of = _NEW, t if choice is None else choice.frontal
-            if t > 0 and not (self.intra_period and t % self.intra_period == 0):
-                may_come = self.refresh != "never" and (self.sources == 1 or len(animator.sources) < self.sources)
-                after = copy.deepcopy(coder) if may_come else coder
-                layer, had = after.encode(animator.values(source))
-                if not may_come or not self._wants_new(rule, animator, source, had, size):
-                    coder = after
-                    parts.append(writer.add(Unit(keypoints=layer)))
-                    continue
-                kind = _FURTHER if self.sources > 1 else _NEW
-                of = t if choice is None else choice.extreme(t)
-            if of in had_of and kind == _FURTHER:
-                of = t
-            had_of = had_of | {of} if kind == _FURTHER else {of}
-            picture, decoded = self.new_picture(clip, of)
-            sent, at_rest = coder.start(animator.refer_to(decoded, kind == _FURTHER))
-            animator.rest_at(at_rest)
-            if of != t:
-                kind += _ELSEWHERE
-                layer, had = coder.encode(animator.values(source))
-                sent = (sent or b"") + layer
-                decoded = animator.task(had, size)()
-            rule.refreshed(source, decoded, 8 * len(picture))
-            parts.append(writer.add(Unit(reference=bytes((kind,)) + picture, keypoints=sent)))
+            due = t == 0 or bool(self.intra_period) and t % self.intra_period == 0
+            parts.append(writer.add(sender.first(t) if due else sender.next(t)))
         return b"".join(parts) + writer.finish()
 
-    def _wants_new(self, rule: Refresh, animator: PointAnimator, source: Planes, had: Values, size: tuple[int, int]) -> bool:
+
+class _Sender:
+    """What an encoder knows and does, frame by frame."""
+
+    def __init__(
+        self, codec: Mobile, clip: Clip, animator: PointAnimator, coder: PointEncoder, choice: SourceChoice | None
+    ) -> None:
+        self.codec, self.clip, self.animator, self.coder, self.choice = codec, clip, animator, coder, choice
+        self.rule, self.size = codec.refresh_rule(), (clip.height, clip.width)
+        self.sources: list[int] = []
+        """Of which frames the references are."""
+        self.last = 0
+        """Frame with which the last one was sent."""
+
+    def first(self, t: int) -> Unit:
+        """The reference that takes the place of all others."""
+        return self._reference(t, t if self.choice is None else self.choice.frontal, _NEW)
+
+    def next(self, t: int) -> Unit:
+        """Motion, or a reference where the rule wants one and there may be another."""
+        codec, kind = self.codec, _FURTHER if self.codec.sources > 1 else _NEW
+        values = self.animator.values(self._source(t))
+        if codec.refresh == "distance" and codec.when_far == "rest":
+            near = self.animator.nearest(values)
+            values = near if motion_distance(values, near) > codec.tau else values
+        may_come = codec.refresh != "never" and (codec.sources == 1 or len(self.sources) < codec.sources)
+        if codec.refresh == "distance":
+            may_come = may_come and codec.when_far == "source" and t - self.last >= MIN_GAP
+        after = copy.deepcopy(self.coder) if may_come else self.coder
+        layer, had = after.encode(values)
+        if may_come and self._wants_new(t, had):
+            if self.choice is not None and self._pays(t, self.choice.extreme(t), kind, had):
+                return self._reference(t, self.choice.extreme(t), kind)
+            if t not in self.sources:
+                return self._reference(t, t, kind)
+        self.coder = after
+        return Unit(keypoints=layer)
+
+    def _wants_new(self, t: int, had: Values) -> bool:
         """Whether another reference should come with this frame, of which a decoder will have these values."""
-        if self.refresh == "distance":
-            return min(motion_distance(had, one.values) for one in animator.sources) > self.tau
-        return rule.wants_new(source, squared_error_y(source, animator.task(had, size)()))
+        if self.codec.refresh == "distance":
+            return motion_distance(had, self.animator.nearest(had)) > self.codec.tau
+        return self.rule.wants_new(self._source(t), self._error(t, self.animator, had))
+
+    def _pays(self, t: int, of: int, kind: int, had: Values) -> bool:
+        """Whether a picture of another frame would be a better reference of this one."""
+        if of in self.sources or of == t:
+            return False
+        trial, coder = copy.copy(self.animator), copy.deepcopy(self.coder)
+        _, decoded = self.codec.new_picture(self.clip, of)
+        trial.rest_at(coder.start(trial.refer_to(decoded, kind == _FURTHER))[1])
+        _, would_have = coder.encode(trial.values(self._source(t)))
+        without, with_it = self._error(t, self.animator, had), self._error(t, trial, would_have)
+        return with_it - self.rule.floor < PAYS * (without - self.rule.floor)
+
+    def _reference(self, t: int, of: int, kind: int) -> Unit:
+        """A picture of frame `of`, sent with frame t."""
+        picture, shown = self.codec.new_picture(self.clip, of)
+        sent, at_rest = self.coder.start(self.animator.refer_to(shown, kind == _FURTHER))
+        self.animator.rest_at(at_rest)
+        if of != t:
+            layer, had = self.coder.encode(self.animator.values(self._source(t)))
+            kind, sent, shown = kind + _ELSEWHERE, (sent or b"") + layer, self.animator.task(had, self.size)()
+        self.sources = [*self.sources, of] if kind & _FURTHER else [of]
+        self.last = t
+        self.rule.refreshed(self._source(t), shown, 8 * len(picture))
+        return Unit(reference=bytes((kind,)) + picture, keypoints=sent)
+
+    def _source(self, t: int) -> Planes:
+        return self.clip.y[t], self.clip.u[t], self.clip.v[t]
+
+    def _error(self, t: int, animator: PointAnimator, had: Values) -> float:
+        """Of a frame as a decoder shows it."""
+        return squared_error_y(self._source(t), animator.task(had, self.size)())
 
 
 def point_settings(net: PointNet, header: LayeredHeader) -> PointSettings:

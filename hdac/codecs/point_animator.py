@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.clip import Clip
 from data.crop import Box
 from data.errors import InputError
+from hdac.codecs import face_box
 from hdac.codecs.animator import Size, Stage, luma_of
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.fine_tuning import fine_tuned
+from hdac.codecs.mobile import MAX_FINE_TUNING, Mobile
 from hdac.landmarks import COUNT, label_map, sketch_map
 from hdac.nets.animation import PointNet, Points
 from hdac.nets.flow import optical_flow
@@ -27,8 +30,8 @@ from hdac.nets.landmarks import LandmarkNet
 from hdac.nets.layers import coordinate_grid, warp_packed
 from hdac.nets.motion import followed
 from hdac.nets.segmentation import SegmentationNet
-from hdac.network import Network
-from hdac.points import Array, Values
+from hdac.network import Network, by_name
+from hdac.points import Array, Values, motion_distance
 
 STAYS = 1.0
 """Chosen: by so much in its logarithm the label of the frame before is likelier."""
@@ -73,7 +76,7 @@ class PointAnimator:
             from hdac.int8 import apply  # ONNX Runtime: not where it is not used
 
             apply(self.net, network)
-        self._network, self.fine_tune = network.net, fine_tune
+        self._network, self.fine_tune, self._steps_left = network.net, fine_tune, MAX_FINE_TUNING
         self.student = None if landmarks is None else folded(landmarks.net, self.condition)
         self.segmenter = None if segmenter is None else folded(segmenter.net, self.condition)
         self.stage = Stage(self.net.settings.multiple, box)
@@ -100,7 +103,8 @@ class PointAnimator:
             landmarks = self.student(packed)[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
         found_codes = self.net.express(packed)
         expression = None if found_codes is None else found_codes[0].numpy()
-        return Values(learned, jacobians, landmarks, expression, self._segmented(packed))
+        labels = None if of_reference else self._segmented(packed)
+        return Values(learned, jacobians, landmarks, expression, labels)
 
     def _tracked(self, packed: Tensor) -> Array:
         """Keypoints of the reference that optical flow makes most like the picture, where the flow says that they have gone."""
@@ -148,12 +152,15 @@ class PointAnimator:
         self._merged = [self.net.reference(seen)] if self.net.settings.frontal else [self.net.reference([one]) for one in seen]
 
     def _fit(self) -> None:
-        """The network to all references that there are."""
+        """The network, as it is by now, to all references that there are."""
         known = []
         for one in self.sources:
             packed = self.stage.packed(self.stage.seen(one.planes))
             known.append((packed, self._points(one.values, packed.shape[-2:])))
-        self.net = folded(fine_tuned(self._network, known, self.condition, self.fine_tune), self.condition)
+        steps = min(self.fine_tune, self._steps_left)
+        self._steps_left -= steps
+        self._network = fine_tuned(self._network, known, self.condition, steps)
+        self.net = folded(self._network, self.condition)
         self.sources = [
             replace(one, seen=self.net.source(*points)) for one, points in zip(self.sources, known, strict=True)
         ]
@@ -163,14 +170,14 @@ class PointAnimator:
         number = 0 if len(self._merged) == 1 else self._nearest(values)
         return functools.partial(self._shown, self.net, self.sources[number], self._merged[number], values, size)
 
+    def nearest(self, values: Values) -> Values:
+        """The points of the reference that is nearest by `hdac.points.motion_distance`."""
+        return min((one.values for one in self.sources), key=lambda other: motion_distance(values, other))
+
     def _nearest(self, values: Values) -> int:
-        """The reference whose points are nearest to these."""
-
-        def distance(other: Values) -> float:
-            pairs = [(a, b) for a, b in ((values.learned, other.learned), (values.landmarks, other.landmarks)) if a is not None]
-            return sum(float(np.linalg.norm(a - b, axis=-1).sum()) for a, b in pairs if b is not None)
-
-        distances = [distance(one.values) for one in self.sources]
+        """The reference whose points are nearest to these, Jacobians apart."""
+        places = values._replace(jacobians=None)
+        distances = [motion_distance(places, one.values) for one in self.sources]
         return distances.index(min(distances))
 
     @torch.inference_mode()
@@ -193,6 +200,14 @@ class PointAnimator:
         labels = values.labels if drawn is None else drawn
         expression = None if values.expression is None else torch.from_numpy(values.expression)[None]
         return Points(learned, landmarks, None if labels is None else torch.from_numpy(labels)[None], expression)
+
+
+def animator_of(network: Network[PointNet], clip: Clip, qp: int) -> PointAnimator:
+    """What an encoder of this clip has, with the students that ship."""
+    s = network.net.settings
+    student = by_name(Mobile.landmark_network, LandmarkNet) if s.landmarks_sent else None
+    segmenter = by_name(Mobile.segmentation_network, SegmentationNet) if s.map_side else None
+    return PointAnimator(network, student, qp, True, face_box.find(clip), segmenter)
 
 
 def drawing(net: PointNet, landmarks: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.uint8] | None:

@@ -499,8 +499,8 @@ class AnimationNet(PointNet):
             if labels is not None and labels.shape[-2:] != size:
                 here = F.interpolate(labels, size=tuple(size), mode="area")
             x = up(x, animated[-number], side, here)
-        picture: Tensor = self.last(F.relu(x))
-        return picture
+        lacking: Tensor = self.last(F.relu(x))
+        return lacking
 
     def _warped(self, reference: Reference, motion: Motion) -> Tensor:
         """The reference picture, moved; of several what each contributes, each moved once, by both its motions."""

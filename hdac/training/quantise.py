@@ -1,5 +1,5 @@
-"""A network of the mobile family in 8-bit integers (`hdac.int8`): its parts as ONNX graphs, weights quantised per channel,
-activations by the ranges that they have in calibration frames."""
+"""Parts of a network of the mobile family in 8-bit integers (`hdac.int8`): as ONNX graphs, weights quantised per channel,
+activations by the ranges that they have in calibration frames, whose references are coded at QPs from fine to coarse."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.errors import CodecUnavailable, InputError
+from data.faces import onnx_session
 from data.files import write_atomic
 from data.io import read_clip
-from hdac.codecs import face_box
-from hdac.codecs.point_animator import PointAnimator
+from hdac.codecs import reference as reference_picture
+from hdac.codecs.point_animator import animator_of
 from hdac.int8 import replace_part, tensors_of, with_tensors
 from hdac.nets.animation import PointNet
-from hdac.nets.landmarks import LandmarkNet
-from hdac.nets.segmentation import SegmentationNet
-from hdac.network import Network, by_name
+from hdac.network import Network
 
 FRAMES = 4
-"""Chosen: calibration frames of a clip, spread over it. From 16 clips on, more of them change nothing."""
+"""Chosen: calibration frames of a clip, spread over it."""
+QPS = (24, 32, 40, 48)
+"""Of references, clip by clip."""
 OPSET = 18
-_ALL = ["Conv", "Gemm", "Relu", "Clip", "Add", "Resize", "Concat"]
-OPERATORS = {"motion": ["Conv", "Gemm"], "decode": _ALL, "generate": _ALL}
-"""What is done in integers. Of dense motion convolutions only: sampling grids and softmax want more than 8 bits."""
+_ALL = ["Conv", "Relu", "Clip", "Add", "Resize", "Concat"]
+OPERATORS = {"motion": ["Conv"], "decode": _ALL, "generate": _ALL}
+"""What is done in integers. Of dense motion convolutions only: sampling grids and softmax want more than 8 bits. Not linear
+layers (Gemm): of a few numbers, among them the QP of the reference, which calibration frames do not all have."""
 
 
 class _Recorder:
@@ -81,14 +83,11 @@ def quantise(network: Network[PointNet], clips: list[Path], out: Path) -> int:
 
 def _recorded(network: Network[PointNet], clips: list[Path]) -> tuple[dict[str, tuple[PointNet, _Recorder]], list[int]]:
     """By part: the network, and a recorder that has seen frames of all clips; and the size of their packed pictures."""
-    s = network.net.settings
-    student = by_name("landmarks", LandmarkNet) if s.landmarks_sent else None
-    segmenter = by_name("segmentation", SegmentationNet) if s.map_side else None
     found: dict[str, tuple[PointNet, _Recorder]] = {}
     sizes: dict[tuple[int, ...], Path] = {}
-    for path in tqdm(clips, desc="calibrating", unit="clip"):
-        clip = read_clip(path)
-        animator = PointAnimator(network, student, 32, True, face_box.find(clip), segmenter)
+    for number, path in enumerate(tqdm(clips, desc="calibrating", unit="clip")):
+        clip, qp = read_clip(path), QPS[number % len(QPS)]
+        animator = animator_of(network, clip, qp)
         if found:
             animator.net = next(iter(found.values()))[0]
         else:
@@ -97,7 +96,8 @@ def _recorded(network: Network[PointNet], clips: list[Path]) -> tuple[dict[str, 
                 replace_part(animator.net, name, recorder)
                 found[name] = animator.net, recorder
         pictures = [(clip.y[t], clip.u[t], clip.v[t]) for t in np.linspace(0, clip.n_frames - 1, FRAMES + 1).astype(int)]
-        animator.rest_at(animator.refer_to(pictures[0]))
+        coded = reference_picture.encode(pictures[0], clip.colour, qp, "bpg")
+        animator.rest_at(animator.refer_to(reference_picture.decode(coded, clip.height, clip.width, "bpg", clip.colour)))
         sizes.setdefault(tuple(animator.sources[0].seen.picture.shape[-2:]), path)
         if len(sizes) > 1:
             raise InputError(f"{path}: clips for calibration must be of one size; that of {next(iter(sizes.values()))} differs")
@@ -115,16 +115,17 @@ def _graph(name: str, net: PointNet, recorder: _Recorder) -> bytes:
     calls = [[np.ascontiguousarray(tensor.numpy()) for tensor in tensors_of(call)] for call in recorder.calls]
     example = tuple(torch.from_numpy(array) for array in calls[0])
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        for said in (DeprecationWarning, FutureWarning, UserWarning):  # of the exporter, about itself
+            warnings.simplefilter("ignore", said)
         exact, small = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
         flat = _Flat(net, recorder.part, recorder.calls[0]).eval()
         with torch.no_grad():
             torch.onnx.export(
                 flat, example, str(exact), opset_version=OPSET, dynamo=True, external_data=False, verbose=False
             )
-        names = [one.name for one in _inputs(exact)]
+        names = [one.name for one in onnx_session(exact).get_inputs()]
 
-        class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+        class Calibration(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
             def __init__(self) -> None:
                 self.left = iter(calls)
 
@@ -135,7 +136,7 @@ def _graph(name: str, net: PointNet, recorder: _Recorder) -> bytes:
         quantize_static(
             str(exact),
             str(small),
-            Reader(),
+            Calibration(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -143,9 +144,3 @@ def _graph(name: str, net: PointNet, recorder: _Recorder) -> bytes:
             op_types_to_quantize=OPERATORS[name],
         )
         return small.read_bytes()
-
-
-def _inputs(graph: Path) -> list[Any]:
-    import onnxruntime
-
-    return list(onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"]).get_inputs())

@@ -16,33 +16,31 @@ from data.io import read_clip
 from hdac.codecs import face_box
 from hdac.codecs.face_animator import FaceAnimator
 from hdac.codecs.face_vid2vid import FaceVid2Vid
-from hdac.codecs.point_animator import PointAnimator
+from hdac.codecs.point_animator import animator_of
 from hdac.nets.animation import AnimationNet, PointNet
-from hdac.nets.landmarks import LandmarkNet
-from hdac.nets.segmentation import SegmentationNet
 from hdac.nets.synthesis import SynthesisNet
 from hdac.nets.vid2vid import Vid2VidNet
-from hdac.network import Network, by_name, load, of_kind, save
+from hdac.network import Network, load, of_kind, save
 from hdac.parameters import ParameterSettings, learn_tables, steadied
 from hdac.points import PointSettings, Values
 from hdac.published_coders import learn_lengths, learn_prior
+
+REFERENCE_QP = 32
+"""Chosen: what networks are told of pictures that were not coded."""
 
 
 def motions(network: Network[Vid2VidNet], path: Path, frames: int | None = None) -> NDArray[np.float32]:
     """What an encoder finds in the frames of a clip whose first one is the reference: (T, 2 + K, 3)."""
     clip = read_clip(path, frames=frames)
-    animator = FaceAnimator(network, reference_qp=32, best_look=True, box=face_box.find(clip))
+    animator = FaceAnimator(network, reference_qp=REFERENCE_QP, best_look=True, box=face_box.find(clip))
     animator.refer_to((clip.y[0], clip.u[0], clip.v[0]))
     return np.stack([animator.motion((clip.y[t], clip.u[t], clip.v[t])).table for t in range(clip.n_frames)])
 
 
 def values(network: Network[PointNet], path: Path, frames: int | None = None) -> list[Values]:
     """Likewise of the mobile family."""
-    s = network.net.settings
-    landmarks = by_name("landmarks", LandmarkNet) if s.landmarks_sent else None
-    segmenter = by_name("segmentation", SegmentationNet) if s.map_side else None
     clip = read_clip(path, frames=frames)
-    animator = PointAnimator(network, landmarks, 32, True, face_box.find(clip), segmenter)
+    animator = animator_of(network, clip, REFERENCE_QP)
     at_rest = animator.refer_to((clip.y[0], clip.u[0], clip.v[0]))
     animator.rest_at(at_rest)
     return [at_rest, *(animator.values((clip.y[t], clip.u[t], clip.v[t])) for t in range(1, clip.n_frames))]

@@ -29,12 +29,14 @@ Measure = Callable[[Clip, Clip, Collection[str]], dict[str, Score | MetricUnavai
 VERSIONS: dict[str, int] = dict.fromkeys((metric.family for metric in METRICS.values()), 1)
 """Version of each family's code: raise it when scores change."""
 
-NETWORK_FAMILIES = ("perceptual", "face", "animation", "fid")
+NETWORK_FAMILIES = ("perceptual", "face", "fid")
 FFMPEG_FAMILIES = ("vmaf", "xpsnr")
 
 
 def version(family: str) -> str:
     """What a cached score depends on besides the two clips: the family's code, its networks' weights or its ffmpeg."""
+    if family == "animation":  # AED is made of CSIM
+        return f"{VERSIONS[family]} {version('face')}"
     if family in NETWORK_FAMILIES:
         return f"{VERSIONS[family]} {_weights_id()}"
     if family in FFMPEG_FAMILIES:

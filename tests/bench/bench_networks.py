@@ -2,8 +2,10 @@
 
     python -m tests.bench.bench_networks [--networks NAME ..] [--threads 1 2] [--out FILE]
 
-    encoder   what runs for every frame before something is sent: keypoint detector, expression, landmark or map student
-    decoder   what runs for every frame that is shown; what a reference takes once is `reference`
+    encoder    what runs for every frame before something is sent: expression, landmark or map student, and the keypoint
+               detector of networks whose keypoints are not followed by optical flow (which is not counted)
+    decoder    what runs for every frame that is shown
+    reference  what runs once a reference: the rest of the network, and the detector in any case
 
 MACs are products of convolutions and linear layers (PyTorch's counter, halved). Frames/s are of the decoder's network alone,
 folded as the codec folds it (`hdac.nets.folding`): the best of some runs; `bench_codecs` has whole codecs.
@@ -88,7 +90,8 @@ def measure(name: str, threads: list[int]) -> dict[str, Any]:
         reference = net.reference([net.source(picture, points)])
 
     def encoder() -> None:
-        net.detect(picture)
+        if not getattr(s, "tracked", True):
+            net.detect(picture)
         net.express(picture)
         for student in students:
             student(picture, s.map_side) if s.map_side else student(picture)
@@ -104,7 +107,7 @@ def measure(name: str, threads: list[int]) -> dict[str, Any]:
         "fp16_mb": round(weights.find(name).stat().st_size / 1e6, 2) if trained else None,
         "macs_encoder_m": round(macs(encoder), 1),
         "macs_decoder_m": round(macs(lambda: net(reference, points, known)), 1),
-        "macs_reference_m": round(macs(lambda: net.reference([net.source(picture, points)])), 1),
+        "macs_reference_m": round(macs(lambda: (net.detect(picture), net.reference([net.source(picture, points)]))), 1),
     }
     quick = folded(net, known)
     with torch.inference_mode():

@@ -49,6 +49,12 @@ NAMES = {
 }
 
 
+NOTE = """Theirs are of other clips, of networks trained for longer on far more people, and by other judges: the
+backbone of LPIPS, the face network of CSIM, and the landmarks and the definition of NME differ, too. Rows are to be compared
+within a column of ours or of theirs. Our frames/s: the whole decoder with its network in 8-bit integers, two CPU threads; our int8 MB: the parts of the
+network that are in integers (`hdac/int8.py`). Oquab et al. call products FLOPS."""
+
+
 def measured(folder: Path) -> dict[str, dict[str, float]]:
     """Ours by network: scores, and what the JSON files say in the same words."""
     table = scored(read_points(folder))
@@ -59,11 +65,11 @@ def measured(folder: Path) -> dict[str, dict[str, float]]:
     means = {str(codec): row.dropna().to_dict() for codec, row in of_codecs.iterrows()}
     for row in _rows(folder / "networks.json"):
         ours = means.setdefault(row["network"], {})
-        ours["params_m"] = row["params_m"]
+        ours |= {name: row[name] for name in ("params_m", "params_encoder_m", "macs_encoder_m", "macs_decoder_m")}
+        ours["params_decoder_m"] = round(row["params_m"] - row["params_encoder_m"], 3)
         ours["macs_m"] = row["macs_encoder_m"] + row["macs_decoder_m"]
-        ours["fps"] = row.get("decoder_fps_1")
     for row in _rows(folder / "int8.json"):
-        means.setdefault(row["network"], {})["int8_mb"] = row["int8_mb"]
+        means.setdefault(row["network"], {}).update(int8_mb=row["int8_mb"], fps=row["fps_int8"])
     points = folder / "points.json"
     if points.exists():
         for name, row in json.loads(points.read_text())["networks"].items():
@@ -80,7 +86,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def tables(folder: Path) -> str:
     """All of them. Raises InputError for a folder without a sweep."""
-    ours, parts = measured(folder), []
+    ours, parts = measured(folder), [f"{NOTE}\n"]
     published = pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False)
     for (table, data), rows in published.groupby(["table", "data"], sort=False):
         columns = list(dict.fromkeys(rows.metric))
@@ -90,14 +96,18 @@ def tables(folder: Path) -> str:
         for system, of_system in rows.groupby("system", sort=False):
             theirs = dict(zip(of_system.metric, of_system.value, strict=True))
             mine = ours.get(of_system.row.iloc[0], {})
-            cells = [f"{theirs.get(c, '')} | {_number(mine.get(_ours(c)))}" for c in columns]
+            cells = [f"{theirs.get(c, '')} | {_number(mine.get(_ours(c, str(data))))}" for c in columns]
             parts.append(f"| {system} | " + " | ".join(cells) + " |")
         parts.append("")
     return "\n".join(parts)
 
 
-def _ours(column: str) -> str:
-    """Of a column of theirs: motion alone is what the papers call a rate; expression has another measure."""
+def _ours(column: str, data: str) -> str:
+    """Of a column of theirs: motion alone is what the papers call a rate; expression has another measure; where they count
+    encoder or decoder alone, so do we."""
+    part = next((part for part in ("encoder", "decoder") if data.startswith(part)), "")
+    if part and column in ("params_m", "macs_m"):
+        return f"{column.split('_')[0]}_{part}_m"
     return {"kbps": "motion_kbps", "model_mb": "", "expr_similarity": ""}.get(column, column)
 
 

@@ -112,7 +112,7 @@ def tiny_animation(settings: AnimationSettings, seed: int = 1) -> AnimationNet:
     """What its parts say differs from picture to picture; its statistics are of noise."""
     torch.manual_seed(seed)
     net = AnimationNet(settings).eval()
-    for layer in (net.last, net.motion.heads):
+    for layer in (net.last, net.motion.heads, net.film):
         torch.nn.init.normal_(layer.weight, std=0.05)
     if net.frontalize is not None:
         torch.nn.init.normal_(net.frontalize.heads.weight, std=0.05)

@@ -42,11 +42,11 @@ def test_distance_is_that_of_the_paper_less_what_has_not_moved() -> None:
     assert motion_distance(REST, REST) == 0
     assert REST.learned is not None
     moved = REST._replace(learned=REST.learned + np.float32([0.3, 0.4]))
-    assert motion_distance(moved, REST) == pytest.approx(2 * 3 * 0.5)
+    assert motion_distance(moved, REST) == pytest.approx(2 * 10 * 0.5)
     stretched = REST._replace(jacobians=EYE * 1.5)
-    assert motion_distance(stretched, REST) == pytest.approx(3 * 0.5 * 2**0.5)
+    assert motion_distance(stretched, REST) == pytest.approx(10 * 0.5 * 2**0.5)
     faces = Values(landmarks=np.zeros((20, 2), np.float32)), Values(landmarks=np.full((20, 2), 0.1, np.float32))
-    assert motion_distance(*faces) == pytest.approx(2 * 20 * 0.1 * 2**0.5, rel=1e-5)
+    assert motion_distance(*faces) == pytest.approx(2 * 10 * 0.1 * 2**0.5, rel=1e-5)
 
 
 def test_motion_is_taken_over_and_the_body_stays() -> None:

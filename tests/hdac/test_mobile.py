@@ -11,6 +11,7 @@ import torch
 
 from data.errors import BitstreamError, InputError
 from hdac import landmarks, points, systems
+from hdac.codecs import mobile
 from hdac.codecs.dac import Dac
 from hdac.codecs.mobile import MAX_SOURCES, Mobile
 from hdac.codecs.point_animator import PointAnimator
@@ -24,7 +25,7 @@ from hdac.nets.keypoints import Keypoints
 from hdac.nets.landmarks import LandmarkNet, LandmarkSettings, Square, cut, from_samples, square_around, to_samples
 from hdac.nets.models import build, settings_from, sizes
 from hdac.nets.picture import pack_clip
-from hdac.points import CODERS, Values
+from hdac.points import Values
 from hdac.training.objectives import eye_distances
 from tests.clips import moving_clip
 from tests.hdac.nets import TINY_ANIMATIONS, tiny_animation
@@ -164,6 +165,8 @@ pytestmark = pytest.mark.usefixtures("tiny_weights")
         ("learned", {"refresh": "rd", "refresh_price": 30.0}),
         ("spade", {"intra_period": 3}),
         ("frontal", {"refresh": "rd", "refresh_price": 1e-6, "sources": 3, "intra_period": 5}),
+        ("frontal", {"refresh": "rd", "refresh_price": 1e-6, "sources": 3, "chosen_from": "clip"}),
+        ("learned", {"refresh": "rd", "refresh_price": 1e-6, "chosen_from": "clip"}),
     ],
 )
 def test_a_decoder_has_the_points_and_references_that_its_encoder_means(
@@ -186,17 +189,31 @@ def test_a_decoder_has_the_points_and_references_that_its_encoder_means(
         monkeypatch.setattr(kind, name, watched)
     rest_at = PointAnimator.rest_at
     monkeypatch.setattr(PointAnimator, "rest_at", lambda self, values: (rests.append(values), rest_at(self, values))[1])
-    clip = moving_clip(8, 96, 96)
+    clip, chosen = moving_clip(8, 96, 96), how.get("chosen_from") == "clip"
+    monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: turned_faces())
     stream = replace(MOBILE, network=f"tiny-{network}", motion_coder=coder, **how).encode(clip)
     of_encoder, rests[:] = list(rests), []
     tried = {len(unit.reference or b"") > 0 for unit in units_of(stream)}
     assert True in tried and (tried == {True, False} or network == "learned")
     systems.decode(stream)
-    assert len(of_encoder) == len(rests) and all(same(a, b) for a, b in zip(of_encoder, rests, strict=True))
     # what an encoder has tried and not sent is no part of the stream
+    remaining = iter(of_encoder)
+    assert rests and all(any(same(one, other) for other in remaining) for one in rests)
     remaining = iter(meant)
-    assert len(had) == sum(unit.reference is None for unit in units_of(stream))
+    elsewhere = sum((unit.reference or b"\0")[0] > 1 for unit in units_of(stream))
+    assert len(had) == sum(unit.reference is None for unit in units_of(stream)) + elsewhere and (elsewhere > 0) == chosen
     assert all(any(same(one, other) for other in remaining) for one in had)
+
+
+TURNED = (0.3, 0.1, -0.2, 0.02, 0.4, 0.0, -0.5, 0.2)
+
+
+def turned_faces() -> Any:
+    """Landmarks of eight frames; the eyes are shut in frame 5."""
+    faces = np.tile(np.array(FRONTAL, np.float32), (8, 1, 1))
+    faces[:, NOSE_TIP, 0] += np.array(TURNED, np.float32) * 0.6
+    faces[5][[37, 38, 43, 44]] = faces[5][[41, 40, 47, 46]]
+    return faces
 
 
 def same(a: Values, b: Values) -> bool:
@@ -216,35 +233,55 @@ def test_further_references_come_where_they_pay_and_no_more_than_allowed() -> No
     assert [(unit.reference or b"-")[:1] for unit in units_of(every.encode(clip))] == ([b"\0"] + [b"-"] * 3) * 2
 
 
-@pytest.mark.parametrize("coder", CODERS)
-def test_references_of_other_frames_are_chosen_from_the_whole_clip(coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    turned = np.array([0.3, 0.1, -0.2, 0.02, 0.4, 0.0, -0.5, 0.2], np.float32)
-    faces = np.tile(np.array(FRONTAL, np.float32), (8, 1, 1))
-    faces[:, NOSE_TIP, 0] += turned * 0.6
-    faces[5][[37, 38, 43, 44]] = faces[5][[41, 40, 47, 46]]  # eyes shut
-    choice = SourceChoice(faces)
+def test_references_of_other_frames_are_chosen_from_the_whole_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = SourceChoice(turned_faces())
     assert choice.frontal == 3 and choice.extreme(0) == 4 and choice.extreme(2) == 6
-    monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: faces)
+    monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: turned_faces())
     clip = moving_clip(8, 96, 96)
-    settings = {"refresh": "rd", "refresh_price": 1e-6, "sources": MAX_SOURCES, "chosen_from": "clip"}
-    codec = replace(MOBILE, network="tiny-frontal", motion_coder=coder, **settings)
-    pictures = []
-    before = Mobile.new_picture
-    monkeypatch.setattr(Mobile, "new_picture", lambda self, clip, t: pictures.append(t) or before(self, clip, t))
-    stream = codec.encode(clip)
-    assert pictures[0] == 3 and pictures[1] in (4, 6) and len(set(pictures)) == len(pictures) == MAX_SOURCES
-    kinds = [(unit.reference or b"-")[:1] for unit in units_of(stream)]
-    shown = systems.decode(stream)
-    assert kinds[0] == b"\2" and shown.n_frames == 8 and kinds.count(b"\3") >= 1
-    again = replace(codec, chosen_from="now").encode(clip)
-    assert not np.array_equal(shown.y[0], systems.decode(again).y[0])
+    codec = replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=1e-6, sources=MAX_SOURCES, chosen_from="clip")
+    for pays, further in ((1e9, 3), (-1e9, 1)):
+        monkeypatch.setattr(mobile, "PAYS", pays)
+        units = units_of(codec.encode(clip))
+        kinds = [unit.reference[0] for unit in units if unit.reference]
+        sent = {t for t, unit in enumerate(units) if unit.reference}
+        assert kinds[0] == 2 and 2 <= len(kinds) <= MAX_SOURCES
+        assert set(kinds[1:]) == {further}, "of the frames that are turned farthest, or of the frames at hand"
+        assert 0 in sent and systems.decode(codec.encode(clip)).n_frames == 8
 
 
-def test_a_new_reference_comes_where_points_are_far_from_those_of_all_others() -> None:
+@pytest.mark.parametrize("sources", [1, 2])
+@pytest.mark.parametrize("rule", ["rd", "distance"])
+def test_a_reference_is_not_sent_again_while_it_is_there(rule: str, sources: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: turned_faces())
+    monkeypatch.setattr(mobile, "MIN_GAP", 1)
+    monkeypatch.setattr(mobile, "PAYS", 1e9)
+    codec = replace(MOBILE, network="tiny-fomm", refresh=rule, refresh_price=1e-6, tau=1e-6, sources=sources)
+    sent, before = [], mobile._Sender._reference
+    monkeypatch.setattr(mobile._Sender, "_reference", lambda self, *how: sent.append(how[1]) or before(self, *how))
+    replace(codec, chosen_from="clip").encode(moving_clip(8, 96, 96))
+    assert sent[0] == 3 and len(sent) > 1
+    assert all(a != b for a, b in zip(sent, sent[1:], strict=False))
+    if sources == 2:
+        assert len(sent) == len(set(sent)) == 2
+
+
+def test_a_new_reference_comes_where_points_are_far_from_those_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
     clip = moving_clip(6, 96, 96)
-    for tau, n_expected in ((1e-6, 3), (1e6, 1)):
-        codec = replace(MOBILE, network="tiny-frontal", refresh="distance", tau=tau, sources=3)
-        assert sum(unit.reference is not None for unit in units_of(codec.encode(clip))) == n_expected
+    for tau, gap, sources, n_expected in ((1e-6, 1, 3, 3), (1e6, 1, 3, 1), (1e-6, 3, 3, 2), (1e-6, 2, 1, 3)):
+        monkeypatch.setattr(mobile, "MIN_GAP", gap)
+        codec = replace(MOBILE, network="tiny-learned", refresh="distance", tau=tau, sources=sources)
+        assert sum(unit.reference is not None for unit in units_of(codec.encode(clip))) == n_expected, (tau, gap)
+    resting = replace(codec, when_far="rest")
+    units = units_of(resting.encode(clip))
+    assert all(unit.reference is None and not unit.keypoints for unit in units[1:])
+    shown = systems.decode(resting.encode(clip))
+    assert np.array_equal(shown.y[1], shown.y[5])
+
+
+def test_a_network_without_points_has_no_use_for_what_they_decide() -> None:
+    for wrong in ({"refresh": "distance"}, {"refresh": "rd", "sources": 2}):
+        with pytest.raises(InputError, match="has no points"):
+            replace(MOBILE, network="tiny-segface", **wrong).encode(moving_clip(2, 96, 96))
 
 
 def test_of_several_references_the_nearest_is_animated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,6 +308,8 @@ def test_fine_tuning_brings_a_network_nearer_to_its_references(network: str) -> 
 def test_fine_tuning_that_cannot_be_is_refused() -> None:
     clip = moving_clip(2, 96, 96)
     of_maps = replace(MOBILE, network="tiny-segface").encode(clip)
+    several = replace(MOBILE, network="tiny-fomm", refresh="rd", refresh_price=1e-6, sources=2).encode(moving_clip(5, 96, 96))
+    assert decode_mobile(several, fine_tune=2).n_frames == 5  # each of its references by itself
     for stream, steps, said in (
         (of_maps, 3, "label maps"),
         (MOBILE.encode(clip), -1, "-1 steps"),
@@ -305,6 +344,7 @@ def test_units_that_no_encoder_writes_are_refused(coder: str) -> None:
         ([replace(first, reference=b"\1" + picture), *rest], "further reference"),
         ([replace(first, reference=b"\4" + picture), *rest], "reference layer"),
         ([replace(first, reference=b"\2" + picture, keypoints=None), *rest], "parit|without points"),
+        ([replace(first, reference=b"\3" + picture), *rest], "further reference"),
         ([first, replace(rest[0], keypoints=None, reference=b"\0" + picture), *rest[1:]], without_parities),
         ([rest[0], first, *rest[1:]], "in front of"),
         ([replace(first, keypoints=(first.keypoints or b"") + b"\0"), *rest], "parit|does not send"),
