@@ -49,10 +49,10 @@ NAMES = {
 }
 
 
-NOTE = """Theirs are of other clips, of networks trained for longer on far more people, and by other judges: the
-backbone of LPIPS, the face network of CSIM, and the landmarks and the definition of NME differ, too. Rows are to be compared
-within a column of ours or of theirs. Our frames/s: the whole decoder with its network in 8-bit integers, two CPU threads; our int8 MB: the parts of the
-network that are in integers (`hdac/int8.py`). Oquab et al. call products FLOPS."""
+NOTE = """Theirs are of other clips, of networks trained for longer on far more people, and by other judges: the backbone of
+LPIPS, the face network of CSIM, and the landmarks and the definition of NME differ, too. Rows are to be compared within a
+column of ours or of theirs. Our frames/s: the whole decoder with its network in 8-bit integers, two CPU threads; our int8 MB:
+the parts of the network that are in integers (`hdac/int8.py`). Oquab et al. call products FLOPS."""
 
 
 def measured(folder: Path) -> dict[str, dict[str, float]]:
