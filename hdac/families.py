@@ -44,18 +44,23 @@ def _face_vid2vid(regime: Regime, points: int) -> list[VideoCodec]:
 
 
 def _with_residual(regime: Regime, points: int) -> list[VideoCodec]:
-    # where there may be more than one reference picture, it is weighed against residuals, too
+    # where there may be more than one reference picture, it is weighed against residuals, too; QPs for 5 to 60 kbit/s
     refresh = "never" if regime == "one-intra" else "rd"
     period = intra_period(regime)
-    return [FaceVid2Vid(qp=qp, intra_period=period, refresh=refresh, residual="rd") for qp in quantisers(44, 20, points)]
+    return [FaceVid2Vid(qp=qp, intra_period=period, refresh=refresh, residual="rd") for qp in quantisers(46, 28, points)]
 
 
 def _dac_residual(regime: Regime, points: int) -> list[VideoCodec]:
-    return [replace(codec, residual=True) for codec in _dac(regime, points) if isinstance(codec, Dac)]
+    finest = {"one-intra": 34, "short-gop": 36}[regime]  # finer ones take more than 60 kbit/s
+    return [
+        replace(codec, residual=True, qp=qp)
+        for codec, qp in zip(_dac(regime, points), quantisers(48, finest, points), strict=True)
+        if isinstance(codec, Dac)
+    ]
 
 
 def _hdac_residual(regime: Regime, points: int) -> list[VideoCodec]:
-    return [Hdac(qp=qp, intra_period=intra_period(regime), residual=True) for qp in quantisers(45, 27, points)]
+    return [replace(codec, residual=True) for codec in _hdac(regime, points) if isinstance(codec, Hdac)]
 
 
 def _missing(*networks: str) -> Callable[[], str | None]:

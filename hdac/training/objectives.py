@@ -279,23 +279,28 @@ class ResidualObjective(Objective):
             raise InputError(f"window {settings.window} is not a multiple of a residual's blocks, {BLOCK * SHRINK}")
         self.maker = [by_name(MAKER, HybridNet).net]  # in a list: neither trained nor saved
 
-    def lacking(self, batch: Batch, kind: Tensor) -> Tensor:
-        """Pictures that lack something, packed. kind, (B,): 0 the base layer's, 1 H-DAC's, 2 DAC's."""
+    def lacking(self, batch: Batch, kind: Tensor, look: Tensor) -> Tensor:
+        """Pictures that lack something, packed. kind, (B,): 0 the base layer's, 1 H-DAC's, 2 DAC's. look, (B,): which of them
+        were made for best look."""
         maker = self.maker[0].to(batch.source.device)
-        none = torch.zeros_like(batch.base_qp)
+        found = batch.base.clone()
         with torch.no_grad():
-            reference = maker.reference(batch.reference)
-            known = condition(batch.base_qp, batch.reference_qp, none)
-            fused = maker(reference, maker.detect(batch.base), batch.base, known, flow=batch.flow).picture.float()
-            known = condition(None, batch.reference_qp, none)
-            animated = maker(reference, maker.detect(batch.source), None, known).picture.float()
-        kind = kind[:, None, None, None]
-        return torch.where(kind == 2, animated, torch.where(kind == 1, fused, batch.base)).clamp(0, 1)
+            if (fused := kind == 1).any():
+                base, reference = batch.base[fused], maker.reference(batch.reference[fused])
+                known = condition(batch.base_qp[fused], batch.reference_qp[fused], look[fused].float())
+                picture = maker(reference, maker.detect(base), base, known, flow=batch.flow[fused]).picture
+                found[fused] = picture.to(found.dtype)
+            if (animated := kind == 2).any():
+                reference = maker.reference(batch.reference[animated])
+                known = condition(None, batch.reference_qp[animated], look[animated].float())
+                found[animated] = maker(reference, maker.detect(batch.source[animated]), None, known).picture.to(found.dtype)
+        return found.clamp(0, 1)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
         s, device, b = self.settings, batch.source.device, len(batch.source)
         kind = torch.randint(3, (b,), generator=generator).to(device)
-        picture, height = self.lacking(batch, kind), batch.source.shape[-2]
+        look = (torch.rand(b, generator=generator) < s.look).to(device)
+        picture, height = self.lacking(batch, kind, look), batch.source.shape[-2]
         window = self.window(generator, height)
         picture, wanted = (window.of(one, height) for one in (picture, batch.source))
         gain = gain_of(gain_number(wanted - picture))[:, None, None, None]
@@ -307,18 +312,17 @@ class ResidualObjective(Objective):
         there = blocks_to_samples(blocks)
         signs = signs * there
         enhanced = picture + gain * self.net.decode(signs, blocks)
-        none = torch.zeros(b, dtype=torch.bool, device=device)
-        loss, terms, rgb, wanted_rgb = self.compare(enhanced, wanted, none)
+        loss, terms, rgb, wanted_rgb = self.compare(enhanced, wanted, look)
         surprise = F.softplus(-self.net.context(signs).float() * signs.float()) * there.float() / math.log(2)
         terms["bits"] = surprise.sum() / (there.float().sum() * signs.shape[1]).clamp_min(1)
-        return loss + s.rate_weight * terms["bits"], terms, rgb, wanted_rgb, none
+        return loss + s.rate_weight * terms["bits"], terms, rgb, wanted_rgb, look
 
     def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The base layer, H-DAC's picture and DAC's, without and with their residuals."""
         assert isinstance(net, ResidualNet)
         found = {}
         for number, name in enumerate(("base", "hdac", "dac")):
-            picture = self.lacking(batch, torch.full_like(batch.base_qp, number))
+            picture = self.lacking(batch, torch.full_like(batch.base_qp, number), torch.zeros_like(batch.base_qp))
             gain = gain_of(gain_number(batch.source - picture))[:, None, None, None]
             signs = signs_of(net.encode((batch.source - picture) / gain))
             blocks = torch.ones_like(signs[:, :1, ::BLOCK, ::BLOCK])
