@@ -80,6 +80,10 @@ class Family:
     missing: Callable[[], str | None] = lambda: None
     still: bool = False
     """A still-picture codec, which codes every frame by itself: in a sweep only where it is asked for by name."""
+    paper: str = ""
+    """Where the system was published, if it is one of a paper."""
+    networks: tuple[str, ...] = ()
+    """Weights that it needs."""
 
 
 def intra_period(regime: Regime) -> int:

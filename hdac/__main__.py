@@ -43,7 +43,7 @@ from hdac.decoder import decode_mobile, decode_tolerant, decode_view, frames, ve
 from hdac.families import LAYERED
 from hdac.parameters import CODERS
 from hdac.rate import hit
-from hdac.systems import FAMILIES, decode, ledger
+from hdac.systems import FAMILIES, catalogue, decode, ledger, weights_mb
 
 ROTATE_HELP = "face-vid2vid: turned by so many degrees; positive: to the picture's left, up, clockwise"
 FADE_HELP = f"face-vid2vid: frames that a switch to a new reference takes; else {FaceVid2Vid.fade}"
@@ -51,6 +51,10 @@ NETWORKS = {"dac": "lite", "hdac": "lite", "face-vid2vid": "face-vid2vid"}
 """Codecs that take --network, and the weights that they take without it."""
 QP_HELP = """the standard's own quantiser (AV1 and VP9: 0 to 63); for stills that have a quality instead, the steps below
 the best one (JPEG 95, WebP and AVIF 100, learned 8)"""
+
+LIST_NOTE = """kbit/s: in results/, talking heads of 256x256, from the coarsest to the finest points, means over the clips
+frames/s: decoded by one core; an order of magnitude
+weights: files of the networks that it needs"""
 
 THRESHOLD_HELP = """of the quality filter: frames in which points have moved farther from where they were when the caller looked
 like the avatar are replaced; 0: none is"""
@@ -81,10 +85,17 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def _list(args: argparse.Namespace) -> None:
-    width = max(map(len, FAMILIES))
+    width, known = max(map(len, FAMILIES)), catalogue()
+    print(f"{'':{width}}      kbit/s  frames/s   weights")
     for name, family in FAMILIES.items():
-        missing = family.missing()
-        print(f"{name:{width}}  {family.title}: {family.description}{f' NOT INSTALLED: {missing}' if missing else ''}")
+        measured, missing = known.get(name), family.missing()
+        rates = f"{measured.kbps_low:.1f}-{measured.kbps_high:.1f}" if measured else ""
+        speed = f"{measured.decode_fps:.0f}" if measured else ""
+        size = f"{weights_mb(family):.1f} MB" if family.networks and not missing else ""
+        paper = f" {family.paper}." if family.paper else ""
+        unusable = f" NOT INSTALLED: {missing}" if missing else ""
+        print(f"{name:{width}}  {rates:>10}  {speed:>8}  {size:>8}  {family.title}: {family.description}{paper}{unusable}")
+    print(LIST_NOTE)
 
 
 def _encode(args: argparse.Namespace) -> None:

@@ -63,90 +63,88 @@ def _hdac_residual(regime: Regime, points: int) -> list[VideoCodec]:
     return [replace(codec, residual=True) for codec in _hdac(regime, points) if isinstance(codec, Hdac)]
 
 
-def _missing(*networks: str) -> Callable[[], str | None]:
-    """Why x265 or one of these networks cannot be used."""
-
-    def why() -> str | None:
+def _layered(
+    name: str,
+    title: str,
+    description: str,
+    candidates: Callable[[Regime, int], list[VideoCodec]],
+    networks: tuple[str, ...] = (),
+    paper: str = "",
+) -> Family:
+    def missing() -> str | None:
         reasons = [missing_pyav("libx265")(), *map(weights.missing, networks)]
         return next((reason for reason in reasons if reason), None)
 
-    return why
+    return Family(name, title, description, candidates, hull=False, missing=missing, paper=paper, networks=networks)
 
 
-LAYERED: dict[str, Family] = {
-    family.name: family
-    for family in (
-        Family(
-            "hevc-stripped",
-            "HEVC, headers stripped",
-            "H-DAC's base layer alone in its container, without any network: x265, lean or not, intra QP offset 6 or 12.",
-            _stripped,
-            hull=False,
-            missing=missing_pyav("libx265"),
-        ),
-        Family(
-            "dac",
-            "DAC",
-            "Animation by keypoints from BPG references; in short GOP with adaptive refresh, too; ICASSP 2021.",
-            _dac,
-            hull=False,
-            missing=_missing("lite"),
-        ),
-        Family(
-            "hdac-paper",
-            "H-DAC (paper)",
-            "Streams as published (base layer at QP 50, BPG references, keypoints, always fused), our network.",
-            _hdac_paper,
-            hull=False,
-            missing=_missing("lite"),
-        ),
-        Family(
-            "hdac",
-            "H-DAC",
-            "HEVC base layer with a shared intra picture, corrected by network for least error; ICIP 2022.",
-            _hdac,
-            hull=False,
-            missing=_missing("lite"),
-        ),
-        Family(
-            "hdac-look",
-            "H-DAC (look)",
-            "The same streams, corrected for best look.",
-            _hdac_look,
-            hull=False,
-            missing=_missing("lite"),
-        ),
-        Family(
-            "face-vid2vid",
-            "face-vid2vid",
-            "3D keypoints: head pose and deformations over BPG references; CVPR 2021.",
-            _face_vid2vid,
-            hull=False,
-            missing=_missing("face-vid2vid"),
-        ),
-        Family(
-            "face-vid2vid+residual",
-            "face-vid2vid, residual",
-            "With binary residuals where they pay; the enhanced frame is the reference from then on.",
-            _with_residual,
-            hull=False,
-            missing=_missing("face-vid2vid", "residual"),
-        ),
-        Family(
-            "dac+residual",
-            "DAC, residual",
-            "DAC with binary residuals where they pay.",
-            _dac_residual,
-            hull=False,
-            missing=_missing("lite", "residual"),
-        ),
-        Family(
-            "hdac+residual",
-            "H-DAC, residual",
-            "H-DAC with binary residuals where they pay.",
-            _hdac_residual,
-            hull=False,
-            missing=_missing("lite", "residual"),
-        ),
-    )
-}
+_DAC_PAPER = "Konuko et al., ICASSP 2021"
+_HDAC_PAPER = "Konuko et al., ICIP 2022"
+_FACE_PAPER = "Wang et al., CVPR 2021"
+
+_FAMILIES = (
+    _layered(
+        "hevc-stripped",
+        "HEVC, headers stripped",
+        "H-DAC's base layer alone in its container, without any network: x265, lean or not, intra QP offset 6 or 12.",
+        _stripped,
+    ),
+    _layered(
+        "dac",
+        "DAC",
+        "Animation by keypoints from BPG references; in short GOP with adaptive refresh, too.",
+        _dac,
+        ("lite",),
+        _DAC_PAPER,
+    ),
+    _layered(
+        "hdac-paper",
+        "H-DAC (paper)",
+        "Streams as published (base layer at QP 50, BPG references, keypoints, always fused), our network.",
+        _hdac_paper,
+        ("lite",),
+        _HDAC_PAPER,
+    ),
+    _layered(
+        "hdac",
+        "H-DAC",
+        "HEVC base layer with a shared intra picture, corrected by network for least error.",
+        _hdac,
+        ("lite",),
+        _HDAC_PAPER,
+    ),
+    _layered("hdac-look", "H-DAC (look)", "The same streams, corrected for best look.", _hdac_look, ("lite",), _HDAC_PAPER),
+    _layered(
+        "face-vid2vid",
+        "face-vid2vid",
+        "3D keypoints: head pose and deformations over BPG references.",
+        _face_vid2vid,
+        ("face-vid2vid",),
+        _FACE_PAPER,
+    ),
+    _layered(
+        "face-vid2vid+residual",
+        "face-vid2vid, residual",
+        "With binary residuals where they pay; the enhanced frame is the reference from then on.",
+        _with_residual,
+        ("face-vid2vid", "residual"),
+        _FACE_PAPER,
+    ),
+    _layered(
+        "dac+residual",
+        "DAC, residual",
+        "DAC with binary residuals where they pay.",
+        _dac_residual,
+        ("lite", "residual"),
+        _DAC_PAPER,
+    ),
+    _layered(
+        "hdac+residual",
+        "H-DAC, residual",
+        "H-DAC with binary residuals where they pay.",
+        _hdac_residual,
+        ("lite", "residual"),
+        _HDAC_PAPER,
+    ),
+)
+LAYERED: dict[str, Family] = {family.name: family for family in _FAMILIES}

@@ -18,7 +18,7 @@ from hdac import weights
 from hdac.__main__ import main
 from hdac.codecs.hdac import Hdac
 from hdac.container import Reader
-from hdac.systems import FAMILIES, decode, ledger
+from hdac.systems import FAMILIES, catalogue, decode, ledger, weights_mb
 from tests.clips import moving_clip, psnr_y
 from tests.hdac.nets import save_tiny
 
@@ -61,10 +61,22 @@ def test_list_names_every_codec_and_what_is_missing(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    _, *lines = capsys.readouterr().out.splitlines()
+    lines = lines[: len(FAMILIES)]
     assert [line.split()[0] for line in lines] == list(FAMILIES)
     for line, family in zip(lines, FAMILIES.values(), strict=True):
         assert family.title in line and ("NOT INSTALLED" in line) == (family.missing() is not None)
+        assert family.paper in line and (" MB " in line) == bool(family.networks and not family.missing())
+        rates = re.search(r" ([\d.]+)-([\d.]+) ", line)
+        assert (rates is not None) == (family.name in catalogue())
+        assert rates is None or 0 < float(rates[1]) < float(rates[2]) < 200
+
+
+def test_what_the_list_says_is_of_codecs_that_there_are() -> None:
+    assert set(catalogue()) <= set(FAMILIES)
+    assert {"hevc", "vvc", "hdac", "dac", "face-vid2vid"} <= set(catalogue())
+    assert weights_mb(FAMILIES["hdac+residual"]) > weights_mb(FAMILIES["hdac"]) > 1
+    assert weights_mb(FAMILIES["hevc"]) == 0
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "hevc-paper", "vp9", "av1"])

@@ -90,6 +90,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_holds_every_module_manifest_template_and_weights_and_nothing_else(wheel: Path) -> None:
     folders = ("data/manifests", "rd/templates", "hdac/weights")
     data_files = [path for folder in folders for path in (ROOT / folder).iterdir() if path.is_file() and path.suffix != ".py"]
+    data_files.append(ROOT / "hdac/catalogue.csv")
     expected = {path.as_posix() for path in MODULES} | {path.relative_to(ROOT).as_posix() for path in data_files}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert len(data_files) >= 6 and names == expected

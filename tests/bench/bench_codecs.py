@@ -1,8 +1,10 @@
 """Frames per second and peak memory of the layered codecs, 256x256, one process.
 
-Run by `python -m tests.bench.bench_codecs [--network NAME] [--out FILE]`.
-Targets: 25 frames/s decoded, 15 encoded, on two cores, under 1.5 GB. Each codec runs in a process of its own, so that its
-peak memory is its own; the first frames, in which libraries are loaded, are not timed.
+    python -m tests.bench.bench_codecs [--codecs NAME ..] [--threads 1 2] [--out FILE]
+
+Of every codec the middle of its rate points, in the regime that is asked for. Targets: 25 frames/s decoded, 15 encoded, on two
+cores, under 1.5 GB. Each codec runs in a process of its own, so that its peak memory is its own; the first frames, in which
+libraries are loaded, are not timed.
 """
 
 from __future__ import annotations
@@ -17,21 +19,18 @@ from typing import Any
 
 import torch
 
+from baselines.codec import REGIMES, VideoCodec
 from data.cli import run
 from data.files import write_atomic
 from data.sequences import resolve
-from hdac.codecs.dac import Dac
-from hdac.codecs.face_vid2vid import FaceVid2Vid
-from hdac.codecs.hdac import Hdac
-from hdac.codecs.layered import LayeredCodec
-from hdac.codecs.stripped import HevcStripped
+from hdac.families import LAYERED
 from rd import provenance
 from tests.hdac.faults import peak_bytes
 
 REPEATS = 3
 
 
-def measure(codec: LayeredCodec, sequence: str, frames: int, threads: int) -> dict[str, Any]:
+def measure(name: str, codec: VideoCodec, sequence: str, frames: int, threads: int) -> dict[str, Any]:
     """In a fresh process: the fastest of some runs, which other work on the machine disturbed least."""
     torch.set_num_threads(threads)
     clip = resolve([sequence], frames=frames)[0].load()
@@ -45,7 +44,8 @@ def measure(codec: LayeredCodec, sequence: str, frames: int, threads: int) -> di
         codec.decode(stream)
         decode_s.append(time.perf_counter() - begin)
     return {
-        "codec": codec.label,
+        "codec": name,
+        "setting": codec.label,
         "threads": threads,
         "frames": clip.n_frames,
         "encode_fps": round(clip.n_frames / min(encode_s), 1),
@@ -57,30 +57,23 @@ def measure(codec: LayeredCodec, sequence: str, frames: int, threads: int) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", default="lite", help="weights of dac and hdac")
+    parser.add_argument("--codecs", nargs="+", choices=list(LAYERED), default=list(LAYERED), help="default: all layered ones")
+    parser.add_argument("--regime", choices=REGIMES, default=REGIMES[0])
     parser.add_argument("--sequence", default="sample/occluder", help="a clip of 256x256")
     parser.add_argument("--frames", type=int, default=75)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of PyTorch")
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
-    codecs = [
-        HevcStripped(qp=45),
-        Hdac(qp=45, network=args.network),
-        Hdac(qp=45, network=args.network, send_keypoints=True),
-        Dac(qp=36, network=args.network, refresh="never"),
-        Dac(qp=36, network=args.network, refresh="rd"),
-        FaceVid2Vid(qp=36),
-        FaceVid2Vid(qp=36, residual="rd"),
-    ]
     rows = []
     for threads in args.threads:
-        for codec in codecs:
+        for name in args.codecs:
+            codec = LAYERED[name].candidates(args.regime, 1)[0]
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                rows.append(pool.apply(measure, (codec, args.sequence, args.frames, threads)))
-            line = "{codec:28} {threads} threads  encode {encode_fps:6} decode {decode_fps:6} frames/s  {peak_mib} MiB"
+                rows.append(pool.apply(measure, (name, codec, args.sequence, args.frames, threads)))
+            line = "{codec:22} {setting:28} {threads} threads  {encode_fps:6} {decode_fps:6} frames/s  {peak_mib} MiB"
             print(line.format(**rows[-1]), flush=True)
     if args.out:
-        command = f"python -m tests.bench.bench_codecs --network {args.network}"
+        command = f"python -m tests.bench.bench_codecs --regime {args.regime} --codecs {' '.join(args.codecs)}"
         facts = {"command": command, "commit": provenance.commit(), "machine": provenance.machine()}
         write_atomic(args.out, json.dumps({**facts, "rows": rows}, indent=1))
 
