@@ -52,6 +52,7 @@ results-layered: $(VENV)/.installed
 
 # face-vid2vid, and binary residuals, beside the points of both
 FULLRES ?= $(CLIPS)_fullres
+TRAINING ?= $(CLIPS:test=train)
 FACE_ABLATIONS := face-never face-rd face-32 face-switch paper-never paper-rd face-all face-pose face-paper face-paper-all
 results-face: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs face-vid2vid face-vid2vid+residual dac+residual hdac+residual --points 3 \
@@ -63,7 +64,7 @@ results-face: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(PICTURES:%=$(CLIPS)/%.mp4) --plugin tests/bench/ablations.py --codecs $(FACE_ABLATIONS) --frames 75 \
 		--points 3 --regime one-intra --metrics psnr lpips temporal --jobs $(JOBS) --cache runs/cache --no-report \
 		--out results/face_vid2vid/ablations
-	$(BIN)/python -m tests.bench.bench_parameters $(CLIPS) --out results/face_vid2vid/parameters.json
+	$(BIN)/python -m tests.bench.bench_parameters $(CLIPS) --learn-from $(TRAINING) --out results/face_vid2vid/parameters.json
 	$(BIN)/python -m data.prepare $(FULLRES) --size 512 --frames 125 --out runs/clips-512 --force
 	$(BIN)/python -m tests.bench.bench_residual $(CLIPS) runs/clips-512 --out results/face_vid2vid/residual.json
 

@@ -37,6 +37,7 @@ from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
 from hdac.codecs.mobile import Mobile
 from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
+from hdac.codecs.refresh import RULES
 from hdac.codecs.view import View
 from hdac.container import BASE_CODECS, BASE_STEPS, LayeredHeader, Reader
 from hdac.decoder import decode_mobile, decode_tolerant, decode_view, frames, verified_frames
@@ -46,6 +47,8 @@ from hdac.rate import hit
 from hdac.systems import FAMILIES, catalogue, decode, ledger, weights_mb
 
 ROTATE_HELP = "face-vid2vid: turned by so many degrees; positive: to the picture's left, up, clockwise"
+REFRESH_HELP = """dac, face-vid2vid: when a new reference picture is sent: where it pays, below 33 dB, at scene cuts, or never
+(else dac: rd, face-vid2vid: cut)"""
 FADE_HELP = f"face-vid2vid: frames that a switch to a new reference takes; else {FaceVid2Vid.fade}"
 NETWORKS = {"dac": "lite", "hdac": "lite", "face-vid2vid": "face-vid2vid"}
 """Codecs that take --network, and the weights that they take without it."""
@@ -133,12 +136,12 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
         base |= {"i_offset": args.i_offset, "reference_qp": args.reference_qp, "send_keypoints": args.send_keypoints}
         return Hdac(**common, **base, **reference)
     if name == "dac":
-        return Dac(**common, **reference)
+        return Dac(**common, **reference, refresh=args.refresh or Dac.refresh)
     if name == "face-vid2vid":
         residual = "rd" if args.residual else "never"
         motion = {"keypoints": args.keypoints, "motion_coder": args.motion_coder}
         motion |= {} if args.fade is None else {"fade": args.fade}
-        return FaceVid2Vid(**common, **motion, **reference, residual=residual)
+        return FaceVid2Vid(**common, **motion, **reference, refresh=args.refresh or "cut", residual=residual)
     codec = FAMILIES[name].candidates(args.regime, 1)[0]
     if not isinstance(codec, Tunable):
         raise InputError(f"codec {name} has no quantiser to set")
@@ -152,6 +155,7 @@ def _check_layer_options(name: str, args: argparse.Namespace) -> None:
         "--residual": (args.residual, NETWORKS),
         "--best-look": (args.best_look, ("dac", "hdac")),
         "--reference-codec": (args.reference_codec is not None, NETWORKS),
+        "--refresh": (args.refresh is not None, ("dac", "face-vid2vid")),
         "--keypoints": (args.keypoints is not None, ("face-vid2vid",)),
         "--fade": (args.fade is not None, ("face-vid2vid",)),
         "--motion-coder": (args.motion_coder != CODERS[0], ("face-vid2vid",)),
@@ -277,7 +281,9 @@ def _info(args: argparse.Namespace) -> None:
         if header.standard == "face-vid2vid":
             try:
                 counts = deformations_sent(Reader(io.BytesIO(stream)))
-                said["deformations"] = f"{sum(counts) / max(1, len(counts)):.2f} a frame on average"
+                moving = [count for count in counts if count is not None]
+                mean = f"{sum(moving) / max(1, len(moving)):.2f}"
+                said["deformations"] = f"{mean} on average in {len(moving)} of {len(counts)} frames, in which something moves"
             except WeightsMismatch as error:
                 said["deformations"] = f"not known: {error}"
         for name, value in said.items():
@@ -331,6 +337,7 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--best-look", action="store_true", help="dac, hdac: best look rather than least error")
     encoder.add_argument("--network", help="dac, hdac, face-vid2vid: other weights, NAME.safetensors in $HDAC_WEIGHTS")
     encoder.add_argument("--residual", action="store_true", help="dac, hdac, face-vid2vid: residuals, where they pay")
+    encoder.add_argument("--refresh", choices=RULES, help=REFRESH_HELP)
     encoder.add_argument("--keypoints", type=int, metavar="N", help="face-vid2vid: deformations sent; else what pays")
     encoder.add_argument("--motion-coder", choices=CODERS, default=CODERS[0], help="face-vid2vid: ours, or the paper's")
     encoder.add_argument("--fade", type=int, choices=FADES, help=FADE_HELP)

@@ -254,7 +254,7 @@ class _Paper:
 
     def __init__(self, tables: Tables) -> None:
         self.n_rows = tables.shape[1] // 6
-        if np.ptp(tables.sum(-1)) or int(tables[0, 0].sum()) != 1 << PROBABILITY_BITS:
+        if np.ptp(tables.sum(-1)) or int(tables[0, 0].sum()) != 1 << PROBABILITY_BITS or tables.min() < 1:
             raise InputError("these weights have no tables for the paper's coder")
         sums = np.concatenate((np.zeros((*tables.shape[:2], 1), np.int64), tables.cumsum(-1)), axis=-1)
         self.bounds: list[list[list[int]]] = sums.tolist()

@@ -127,16 +127,18 @@ class Dac(AnimationCodec):
                 if enhancer:
                     error = squared_error(source, candidates[best])
                     lacks = residual_rule.lacks(error)
-                    wants_new |= lacks and not enhancer.may_go_on
+                    wants_new |= lacks and not enhancer.may_go_on and self.refresh != "never"
                     if enhancer.may_go_on and (wants_new or lacks):
                         extra, enhanced, left = enhancer.find(source, candidates[best], residual_rule.multiplier)
                         options = {} if wants_new else {"nothing": (0, error)}
                         if extra is not None:
                             options["residual"] = 8 * len(extra), left
-                        if wants_new:
+                        if wants_new or (extra is not None and self.refresh != "never"):
                             coded = self.new_picture(clip, t)
-                            options["picture"] = 8 * len(coded[0]), squared_error(source, coded[1])
+                            n_bytes = 1 + len(coded[0]) + len(parities(symbols))
+                            options["picture"] = 8 * n_bytes, squared_error(source, coded[1])
                         best_option = residual_rule.cheapest(error, options)
+                        wants_new = best_option == "picture"
                         if best_option != "residual":
                             extra = None
                         if best_option == "nothing":
@@ -146,7 +148,7 @@ class Dac(AnimationCodec):
                         buffer.return_to(best)
                         layer = bytes((best,))
                     if extra is not None and enhancer:
-                        enhancer.chain += 1
+                        enhancer.count()
                         animator.refer_to(enhanced)
                         animator.rest_at(keypoints)
                         buffer.add(_present(animator))
@@ -162,7 +164,7 @@ class Dac(AnimationCodec):
             rule.refreshed(source, decoded, 8 * len(picture))
             residual_rule.renewed(squared_error(source, decoded))
             if enhancer:
-                enhancer.chain = 0
+                enhancer.begin_anew()
             parts.append(writer.add(Unit(keypoints=parities(symbols), reference=bytes((_NEW,)) + picture)))
         return b"".join(parts) + writer.finish()
 
@@ -238,7 +240,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             if unit.residual is not None:
                 raise BitstreamError("a new reference with a residual beside it")
             if enhancer:
-                enhancer.chain = 0
+                enhancer.begin_anew()
             yield partial(same, shown)
             continue
         if unit.reference is not None:

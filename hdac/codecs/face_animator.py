@@ -16,12 +16,18 @@ from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import same
 from hdac.codecs.view import View
 from hdac.nets import vid2vid
-from hdac.nets.flow import optical_flow
+from hdac.nets.flow import MIN_SIDE, optical_flow
 from hdac.nets.folding import folded
-from hdac.nets.hybrid import condition
+from hdac.nets.head import turned_head
+from hdac.nets.hybrid import Output, condition
+from hdac.nets.landmarks import LandmarkNet
 from hdac.nets.vid2vid import Parameters, Vid2VidNet
-from hdac.network import Network
+from hdac.network import Network, by_name
 from hdac.parameters import Motion
+
+OWN = View()
+LANDMARKS = "landmarks"
+"""Weights that find a face's landmarks, for free view."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,12 @@ class FaceAnimator:
     A new reference may be faded in: for the frames of a `Fade` the old one is animated beside it, by the same motion.
 
     reference_qp, best_look, box: as of `hdac.codecs.animator.Animator`.
-    view: free view (section 3.2): the decoder's own choice.
     """
 
-    def __init__(
-        self, network: Network[Vid2VidNet], reference_qp: int, best_look: bool, box: Box | None = None, view: View | None = None
-    ) -> None:
+    def __init__(self, network: Network[Vid2VidNet], reference_qp: int, best_look: bool, box: Box | None = None) -> None:
         self.condition = condition(None, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
         self.net = folded(network.net, self.condition)
         self.stage = Stage(self.net.settings.multiple, box)
-        self.view = view or View()
         self.reference: FaceReference | None = None
         self.fade: Fade | None = None
 
@@ -89,16 +91,27 @@ class FaceAnimator:
         if motion is not None:
             seen = seen._replace(parameters=_parameters(motion))
         self.reference = FaceReference(planes, seen)
+        if motion is None:
+            self._follow()
 
     @torch.inference_mode()
     def motion(self, planes: Planes) -> Motion:
-        """Head pose and deformations of a picture: how the present reference has moved, where there is one."""
+        """Head pose and deformations of a picture, of planes as decoders have them: how the present reference has moved, where
+        there is one. Of pictures too small for optical flow what the networks find in them."""
         packed = self.stage.packed(self.stage.seen(planes))
         found = self.net.estimate(packed)
-        if self.net.settings.tracked and self.reference is not None:
-            seen = self.reference.seen
-            found = vid2vid.tracked(seen, found, torch.from_numpy(optical_flow(luma_of(packed), luma_of(seen.picture)))[None])
+        if self.reference is not None and self._tracks(self.reference):
+            found = self._tracked(self.reference.seen, found, packed)
         return Motion(*(values[0].numpy() for values in found))
+
+    def _tracks(self, reference: FaceReference) -> bool:
+        """Whether keypoints are followed by optical flow."""
+        return self.net.settings.tracked and min(luma_of(reference.seen.picture).shape) >= MIN_SIDE
+
+    def _tracked(self, reference: vid2vid.Reference, found: Parameters, target: Tensor) -> Parameters:
+        """Those of a packed target picture in which keypoints of a reference are followed."""
+        flow = optical_flow(luma_of(target), luma_of(reference.picture))
+        return vid2vid.tracked(reference, found, torch.from_numpy(flow)[None])
 
     @property
     def at_rest(self) -> Motion:
@@ -111,13 +124,33 @@ class FaceAnimator:
         assert self.reference is not None
         seen = self.reference.seen._replace(parameters=_parameters(motion))
         self.reference = replace(self.reference, seen=seen)
+        self._follow()
 
-    def task(self, motion: Motion, size: Size) -> Callable[[], Planes]:
-        """What shows the target picture; several may run at once (`hdac.codecs.in_flight`)."""
+    @torch.inference_mode()
+    def _follow(self) -> None:
+        """Where the keypoints of a new reference are in the one that it is faded in over: it is moved by the same motion, and
+        what was found in both of them apart is not at the same places of the face."""
+        assert self.reference is not None
+        if self.fade is None or not self._tracks(self.reference):
+            return
+        new, old = self.reference.seen, self.fade.before.seen
+        old = old._replace(canonical=new.canonical, parameters=self._tracked(new, old.parameters, old.picture))
+        self.fade = replace(self.fade, before=replace(self.fade.before, seen=old))
+
+    def shorten(self, fade: int) -> None:
+        """Another length of the switch that has just begun; 0: there is none."""
+        self.fade = replace(self.fade, length=fade) if fade and self.fade is not None else None
+
+    def task(self, motion: Motion, size: Size, view: View = OWN) -> Callable[[], Planes]:
+        """What shows the target picture; several may run at once (`hdac.codecs.in_flight`).
+
+        motion: K rows of deformation, in units of keypoints. size: (height, width).
+        view:   free view (section 3.2): the decoder's own choice.
+        """
         assert self.reference is not None
         if self.fade is None:
-            return functools.partial(self._shown, self.reference, motion, size)
-        return functools.partial(self._faded, self.fade, self.reference, motion, size)
+            return functools.partial(self._shown, self.reference, motion, size, view)
+        return functools.partial(self._faded, self.fade, self.reference, motion, size, view)
 
     def switched(self, planes: Planes, size: Size, before: Planes | None = None) -> Callable[[], Planes]:
         """What shows a frame that has just become the reference.
@@ -129,22 +162,43 @@ class FaceAnimator:
             return functools.partial(same, planes)
         if before is not None:
             return functools.partial(fade.mixed, before, planes)
-        at_rest = self.at_rest
-        return lambda: fade.mixed(self._shown(fade.before, at_rest, size), planes)
+        left = self.left(size)
+        return lambda: fade.mixed(left(), planes)
 
-    def _faded(self, fade: Fade, reference: FaceReference, motion: Motion, size: Size) -> Planes:
-        return fade.mixed(self._shown(fade.before, motion, size), self._shown(reference, motion, size))
+    def left(self, size: Size) -> Callable[[], Planes]:
+        """What shows the new reference's own frame, moved from the reference that is left."""
+        assert self.fade is not None
+        return functools.partial(self._shown, self.fade.before, self.at_rest, size, OWN)
+
+    def _faded(self, fade: Fade, reference: FaceReference, motion: Motion, size: Size, view: View) -> Planes:
+        return fade.mixed(self._shown(fade.before, motion, size, view), self._shown(reference, motion, size, view))
 
     @torch.inference_mode()
-    def _shown(self, reference: FaceReference, motion: Motion, size: Size) -> Planes:
+    def _shown(self, reference: FaceReference, motion: Motion, size: Size, view: View) -> Planes:
         target = _parameters(motion)
-        turned = None
-        if not self.view.is_own:
-            offset = torch.deg2rad(torch.tensor([self.view.angles]))
-            turned = vid2vid.rotation(offset) @ vid2vid.rotation(target.angles)  # R_d <- R_u R_d
-            target = target._replace(translation=target.translation + torch.tensor([self.view.translation]))
-        out = self.net(reference.seen, target, self.condition, turned=turned)
+        out = self._out(reference, target) if view.is_own else self._from_elsewhere(reference, target, view)
         return self.stage.placed(out, None, reference.planes, reference.planes, size).at()
+
+    def _out(self, reference: FaceReference, target: Parameters, **view: Tensor) -> Output:
+        return self.net(reference.seen, target, self.condition, **view)
+
+    def _from_elsewhere(self, reference: FaceReference, target: Parameters, view: View) -> Output:
+        """By the depth of the keypoints; where they are tracked and have hardly any, by that of an ellipsoid around the face,
+        which is found in the picture as it was sent."""
+        turn = vid2vid.rotation(torch.deg2rad(torch.tensor([view.angles])))
+        translation = torch.tensor([view.translation])
+        if not self.net.settings.tracked:
+            turned = turn @ vid2vid.rotation(target.angles)  # R_d <- R_u R_d
+            return self._out(reference, target._replace(translation=target.translation + translation), turned=turned)
+        own = self._out(reference, target).picture
+        height, width = own.shape[-2:]
+        landmarks = self.landmarks(own).clamp(-1.5, 1.5)
+        return self._out(reference, target, seen_from=turned_head(landmarks, turn, translation, (height, width)))
+
+    @functools.cached_property
+    def landmarks(self) -> LandmarkNet:
+        """The student. Raises CodecUnavailable where its weights are not here."""
+        return folded(by_name(LANDMARKS, LandmarkNet).net, self.condition)
 
 
 def _parameters(motion: Motion) -> Parameters:

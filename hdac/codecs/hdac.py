@@ -217,7 +217,7 @@ class Hdac(BaseLayerCodec):
                 at_rest = animator.refer_to(shown)
                 residual_rule.renewed(squared_error(source, shown))
                 if enhancer:
-                    enhancer.chain = 0
+                    enhancer.begin_anew()
                 if motion:
                     symbols = motion.settings.quantise(*at_rest)
                     motion.start(symbols)
@@ -258,7 +258,7 @@ class Hdac(BaseLayerCodec):
                         residual_rule.refused()
                 if extra is not None:
                     shown = enhanced
-                    enhancer.chain += 1
+                    enhancer.count()
                     residual_rule.renewed(left, 8 * len(extra), error)
                     animator.refer_to(enhanced)
                     if keypoints is not None:
@@ -398,7 +398,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes | None]]:
                 unfused = reference_picture.decode(sent, *size, header.reference_codec, colour)
             at_rest = animator.refer_to(unfused)
             if enhancer:
-                enhancer.chain = 0
+                enhancer.begin_anew()
         elif animator.reference is None:
             raise BitstreamError("the first picture of the base layer is no intra picture")
         keypoints = None

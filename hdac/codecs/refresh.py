@@ -6,10 +6,11 @@
            PRICE Lagrangian factors of HEVC's reference software for the reference's QP
     psnr   DAC's paper's: where the smoothed PSNR-Y of the animation falls below a threshold; ours: at a scene cut, which one
            frame far below it is, without the frame that smoothing would wait for
+    cut    where a frame is far worse than those before it: at scene cuts only
     never  a scene cut, too, is animated from what there is
 
-Where residuals may be sent, one is tried when the same sum exceeds what the last one cost, whatever is said of new pictures;
-and what is sent is what costs least over the frames for which it will help (`ResidualRule`).
+Where residuals may be sent, one is tried when the same sum exceeds what the last one cost, and, where new pictures may be
+sent, such a picture beside it; what is sent is what costs least over the frames for which it will help (`ResidualRule`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from data.errors import InputError
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.layered import lagrange_multiplier
 
-RULES = ("rd", "psnr", "never")
+RULES = ("rd", "psnr", "cut", "never")
 
 CUT_DB = 10.0
 """Chosen: a frame whose PSNR-Y is that far below the threshold, or below that of a new reference, is no animation of the old
@@ -36,7 +37,7 @@ PRICE = 10.0
 Chosen on training clips: with 1, almost every frame of DAC is a new reference, and twice the rate of H-DAC goes into
 half a dB by residuals; with 40 or 160 DAC's references are finer at the same rate and kept too long."""
 
-RESIDUAL_VERSION = 2
+RESIDUAL_VERSION = 3
 """Raised with every change of `ResidualRule`."""
 
 FIRST_LASTS = 8
@@ -70,11 +71,14 @@ class Refresh:
         self.rule, self.threshold_db = rule, threshold_db
         self.factor = price * lagrange_multiplier(qp)
         self.price = self.floor = self.lost = self.smoothed_db = self.looked_at = 0.0
+        self.animated_db: float | None = None
+        """Smoothed PSNR-Y of what has been animated from the present reference."""
 
     def refreshed(self, source: Planes, shown: Planes, bits: int) -> None:
         """A new reference was sent: what it cost, and the error that it leaves in its own frame."""
         self.floor, self.price, self.lost = squared_error_y(source, shown), self.factor * bits, 0.0
         self.smoothed_db, self.looked_at = psnr_y(self.floor, source), self.floor
+        self.animated_db = None
 
     def enhanced(self, source: Planes, shown: Planes) -> None:
         """The reference was renewed by a residual; a new picture still costs what the last one did."""
@@ -93,11 +97,19 @@ class Refresh:
         self.looked_at = min(errors[best], self.looked_at) if len(errors) == 1 else errors[best]
         return best
 
-    def wants_new(self, source: Planes, error: float) -> bool:
-        """Whether this frame should be a new reference."""
+    def wants_new(self, source: Planes, error: float, switching: bool = False) -> bool:
+        """Whether this frame should be a new reference.
+
+        switching: a switch to the present one goes on: what is seen of the one before it is no loss of this one.
+        """
         if self.rule == "rd":
-            self.lost += max(0.0, error - self.floor)
+            self.lost += 0.0 if switching else max(0.0, error - self.floor)
             return self.lost > self.price
+        if self.rule == "cut":
+            now_db = psnr_y(error, source)
+            before_db = now_db if self.animated_db is None else self.animated_db
+            self.animated_db = (before_db + now_db) / 2
+            return now_db < before_db - CUT_DB
         if self.rule == "psnr":
             now_db = psnr_y(error, source)
             self.smoothed_db = (self.smoothed_db + now_db) / 2
@@ -109,10 +121,14 @@ class ResidualRule:
     """When to try a residual, and whether to send it. Errors are summed over all samples.
 
     What a residual gains in its own frame lasts for a while: as many frames as the gains of those before it have lasted, which
-    is measured; of the first one as many as there were since the last renewal, FIRST_LASTS at most.
+    is measured; of the first one as many as there were since the last renewal, FIRST_LASTS at most. A new picture is taken to
+    last as long.
     """
 
-    def __init__(self, qp: int) -> None:
+    def __init__(self, qp: int, fade: int = 0) -> None:
+        """qp: of references, 0 to 51. fade: frames that a switch to the enhanced one takes, whose own frame shows little of it.
+        """
+        self.at_first = 1 / (fade + 1)
         self.factor = PRICE * lagrange_multiplier(qp)
         self.paid = self.price = self.factor * FIRST_RESIDUAL_BITS
         self.floor = self.lost = 0.0
@@ -142,13 +158,14 @@ class ResidualRule:
         if not self._gain:
             return expected
         if self._share >= 0.5:  # the last one's lasts still
-            return max(expected, 1 + self._kept)
+            return max(expected, self.at_first + self._kept)
         return self._measured
 
     @property
     def _measured(self) -> float:
         """With what is known of the last one."""
-        return 1 + self._kept if self.lasted is None else (self.lasted + 1 + self._kept) / 2
+        now = self.at_first + self._kept
+        return now if self.lasted is None else (self.lasted + now) / 2
 
     @property
     def multiplier(self) -> float:
@@ -157,15 +174,14 @@ class ResidualRule:
 
     def cheapest(self, error: float, options: dict[str, tuple[int, float]]) -> str:
         """Which of the options, (bits, error of this frame), costs least: "nothing", "residual", "picture"; of equals the
-        first. A picture's gain lasts for as many frames as there were since the last renewal.
+        first.
 
         error: of this frame if nothing is done.
         """
 
         def cost(name: str) -> float:
             bits, left = options[name]
-            frames = self.horizon if name == "residual" else max(1, self.n_frames)
-            return self.factor * bits - frames * (error - left)
+            return self.factor * bits - self.horizon * (error - left)
 
         return min(options, key=cost)
 

@@ -15,7 +15,8 @@ see only a face box of (`hdac.codecs.face_box`), the box alone is enhanced.
 What the context model says is computed in integers. The enhanced picture is a network's output, and it is used again: another
 machine may round some of its samples to the next level, and what is animated from them differs by about as much. No more than
 MAX_CHAIN residuals follow each other, then a new reference picture is due, in which all machines agree again: where a residual
-would be tried, DAC and face-vid2vid send one, and H-DAC waits for the next intra picture of its base layer.
+would be tried, DAC and face-vid2vid send one if their rule of refresh sends any, and otherwise there are no more; H-DAC waits
+for the next intra picture of its base layer.
 """
 
 from __future__ import annotations
@@ -74,14 +75,21 @@ class ResidualCoder:
         self.size = size if box is None else (box.height, box.width)
         step = self.net.settings.multiple
         self.padded = tuple(-(-side // step) * step for side in self.size)
-        self.chain = 0
+        self._chain = 0
         self._model = _SignModel(self.net.context)
 
     @property
     def may_go_on(self) -> bool:
-        """Whether another one may follow before a new reference picture: `enhance` counts, whoever has one sets `chain` to
-        0."""
-        return self.chain < MAX_CHAIN
+        """Whether another one may follow before a new reference picture."""
+        return self._chain < MAX_CHAIN
+
+    def count(self) -> None:
+        """Of every residual that is sent: an encoder's part of `enhance`."""
+        self._chain += 1
+
+    def begin_anew(self) -> None:
+        """At every new reference picture."""
+        self._chain = 0
 
     # -- encoder -----------------------------------------------------------------------------------------------------
 
@@ -139,7 +147,7 @@ class ResidualCoder:
         """The picture with its residual. Raises BitstreamError for a layer that no encoder writes."""
         if not self.may_go_on:
             raise BitstreamError(f"more than {MAX_CHAIN} residuals without a new reference picture")
-        self.chain += 1
+        self.count()
         return self.enhanced(shown, self.unpack(layer))
 
     @torch.inference_mode()

@@ -38,6 +38,11 @@ class Motion(NamedTuple):
     deformation: Tensor
     occlusion: Tensor
 
+    def seen_from(self, field: Tensor) -> Motion:
+        """Of the target picture resampled at a field, (B, h', w', 2): at its size."""
+        places = self.deformation.permute(0, 3, 1, 2)
+        return Motion(warp(places, field).permute(0, 2, 3, 1), warp(self.occlusion, field))
+
 
 @dataclass(frozen=True)
 class MotionSettings:

@@ -70,7 +70,8 @@ class ContextModel(nn.Module):
         self.register_buffer("mask", torch.tril(torch.ones(channels, channels), -1), persistent=False)
 
     def forward(self, signs: Tensor) -> Tensor:
-        """Log-odds of +1; what is left out, 0, tells nothing."""
+        """signs: (B, C, h, w) of -1, 1 and, where something is left out, 0, which tells nothing. Returns the log-odds of +1,
+        (B, C, h, w)."""
         h, w = signs.shape[-2:]
         padded = F.pad(signs, (1, 1, 1, 0))
         total = F.conv2d(signs, (self.below * self.mask)[:, :, None, None], self.bias)
@@ -97,8 +98,7 @@ class ResidualNet(nn.Module):
             nn.ReLU(inplace=True),
             conv(s.channels, s.channels, 3, 2),
             nn.ReLU(inplace=True),
-            conv(s.channels, s.channels,
-            3, 2)
+            conv(s.channels, s.channels, 3, 2),
         )
         quarter = s.filters // 4
         self.decoder = nn.Sequential(

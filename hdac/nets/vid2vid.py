@@ -491,12 +491,15 @@ class Vid2VidNet(nn.Module):
         condition: Tensor,
         window: Window | None = None,
         turned: Tensor | None = None,
+        seen_from: Tensor | None = None,
     ) -> Output:
         """The target picture.
 
         condition: (B, 4), see `hdac.nets.hybrid.condition`; there is no base layer.
         window:    what to compute, or None: all.
-        turned:    another head pose than the target's, R of (B, 3, 3): free view.
+        turned:    another head pose than the target's, R of (B, 3, 3): free view by the canonical keypoints' depth.
+        seen_from: where in the target picture each sample comes from, sampling grids (B, h, w, 2): free view by another depth
+                   (`hdac.nets.head`).
         """
         r_target = rotation(target.angles) if turned is None else turned
         r_reference = rotation(reference.parameters.angles)
@@ -508,6 +511,8 @@ class Vid2VidNet(nn.Module):
         kp_target = keypoints(reference.canonical, target, r_target)
         flow, motion = self.motion(reference.volume, kp_reference, kp_target, turn)
         x: Tensor = self.unfold(warp3d(reference.volume, flow).flatten(1, 2))
+        if seen_from is not None:
+            x, motion = warp(x, seen_from), motion.seen_from(seen_from)
         x = _scaled(x, reference.features[-1].shape[-2:])
         visible = motion.occlusion
         if not self.settings.skips:

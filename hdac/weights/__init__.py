@@ -4,6 +4,7 @@
     lite.json           model card: data, steps, hours, machine, held-out scores
     face-vid2vid.*      networks of face-vid2vid, size `face-vid2vid`
     residual.*          networks of binary residuals
+    landmarks.*         the landmark student, for free view and the mobile family
 
 `$HDAC_WEIGHTS` may name a folder with more of them: those of a training run of one's own. Here they are found; `hdac.network`
 loads them.

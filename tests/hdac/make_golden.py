@@ -69,6 +69,7 @@ STREAMS: dict[str, LayeredCodec] = {
     "face-vid2vid-fade": FaceVid2Vid(
         qp=40, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual", fade=2, step=128
     ),
+    "face-vid2vid-switch": FaceVid2Vid(qp=40, network="tiny-tracked", intra_period=2, fade=4, step=128),
 }
 
 

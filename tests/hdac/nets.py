@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.landmarks import LandmarkNet, LandmarkSettings
 from hdac.nets.motion import MotionSettings
 from hdac.nets.picture import pack_clip
-from hdac.nets.residual import ResidualNet, ResidualSettings
+from hdac.nets.residual import ResidualNet, ResidualSettings, blocks_to_samples, signs_of
 from hdac.nets.segmentation import SegmentationNet, SegmentationSettings
 from hdac.nets.synthesis import KINDS as KINDS_THAT_DRAW
 from hdac.nets.synthesis import SegmentGenerator, SynthesisNet, SynthesisSettings
@@ -160,6 +161,25 @@ def tiny_residual_net(seed: int = 1) -> ResidualNet:
     net = ResidualNet(TINY_RESIDUAL)
     for parameter in net.context.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
+    return net.eval()
+
+
+@functools.cache
+def trained_residual_net() -> ResidualNet:
+    """Trained for seconds on its own kind of picture: luma in squares of 8 x 8, up or down."""
+    torch.manual_seed(0)
+    net = ResidualNet(ResidualSettings("test", channels=8, filters=16))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(150):
+        steps = torch.randn(4, 1, 8, 8).sign().expand(-1, 4, -1, -1)  # packed: four luma samples, no chroma
+        difference = torch.nn.functional.interpolate(torch.cat((steps, torch.zeros(4, 2, 8, 8)), dim=1), scale_factor=4)
+        blocks = (torch.rand(4, 1, 2, 2) < 0.7).float()
+        there = torch.nn.functional.interpolate(blocks, scale_factor=16)
+        signs = signs_of(net.encode(difference)) * blocks_to_samples(blocks)
+        loss = (net.decode(signs, blocks) - difference * there).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     return net.eval()
 
 

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,9 @@ import torch
 
 from baselines.conventional import X265
 from baselines.stills import WEIGHTS_VARIABLE
-from data.clip import Clip
+from data.clip import Clip, Colour
 from data.errors import BitstreamError, CodecUnavailable, InputError, WeightsMismatch
+from data.sequences import resolve
 from hdac import network, systems, weights
 from hdac.codecs import face_vid2vid, hdac, residual
 from hdac.codecs.animator import Animator
@@ -28,15 +31,17 @@ from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import I_OFFSETS, TRIAL_PRICE, BaseLayerCodec, LayeredCodec, lagrange_multiplier
 from hdac.codecs.mobile import Mobile
+from hdac.codecs.refresh import PRICE, Refresh
 from hdac.codecs.residual import ResidualCoder
 from hdac.codecs.stripped import HevcStripped
 from hdac.codecs.view import View
 from hdac.container import Reader, Unit, Writer
 from hdac.decoder import decode_tolerant, frames
 from hdac.nets.hybrid import HybridNet
+from hdac.nets.vid2vid import Vid2VidNet
 from hdac.range_coder import RangeEncoder
 from tests.clips import moving_clip, psnr_y
-from tests.hdac.nets import BENT, save_random_learned, save_tiny, tiny_net
+from tests.hdac.nets import BENT, save_random_learned, save_tiny, tiny_face_net, tiny_net, trained_residual_net
 from tests.hdac.streams import rewritten, units_of
 
 pytestmark = pytest.mark.usefixtures("tiny_weights", "residuals_always_sent")
@@ -176,6 +181,38 @@ def test_a_switch_is_faded_when_seen_from_elsewhere_too() -> None:
     clip, turned = moving_clip(6, 96, 96), View((15.0, 0.0, 0.0))
     at_once, two = (codec.decode_view(replace(codec, fade=n).encode(clip), turned).y.astype(int) for n in (0, 2))
     assert [np.array_equal(a, b) for a, b in zip(at_once, two, strict=True)] == [True] * 3 + [False] * 2 + [True]
+
+
+def test_at_cuts_only_a_frame_far_worse_than_those_before_it_wants_a_new_reference() -> None:
+    rule = Refresh("cut", 40, 33.0, PRICE)
+    black: Any = tuple(np.zeros(shape, np.uint8) for shape in ((64, 64), (32, 32), (32, 32)))
+
+    def wants_new(db: float) -> bool:
+        return rule.wants_new(black, 255.0**2 * 64 * 64 / 10 ** (db / 10))
+
+    rule.refreshed(black, black, 1000)
+    assert not any(wants_new(db) for db in (25, 24, 26, 21, 18, 15, 12))  # however much worse it gets, little by little
+    assert wants_new(3)
+    rule.refreshed(black, black, 1000)
+    assert not wants_new(24) and wants_new(11)
+
+
+def test_an_old_reference_is_faded_out_where_the_face_has_gone() -> None:
+    """The shipped network: the points of the new reference are followed into the old one, which shows its frame as well as if
+    its own points had been tracked."""
+    clip = resolve(["sample/occluder"], frames=31)[0].load()
+    before, now = ((clip.y[t], clip.u[t], clip.v[t]) for t in (0, 30))
+    size = clip.height, clip.width
+    animator = FaceAnimator(network.by_name("face-vid2vid", Vid2VidNet), 34, best_look=True)
+    animator.refer_to(before)
+    tracked = animator.task(animator.motion(now), size)()
+    old = animator.reference
+    assert old is not None
+    animator.refer_to(now, fade=4)
+    apart = animator._shown(old, animator.at_rest, size, View())
+    pictures = apart, animator.left(size)(), tracked
+    quality = [psnr_y(clip[30:], Clip(y[None], u[None], v[None], clip.fps, clip.colour)) for y, u, v in pictures]
+    assert quality[1] > quality[0] + 0.5 and quality[1] > quality[2] - 1
 
 
 def test_a_new_picture_is_sent_where_a_residual_pays_less(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,13 +519,59 @@ def test_a_decoder_of_face_vid2vid_has_the_references_and_shows_the_pictures_of_
             assert np.array_equal(shown.y[t], picture), t
 
 
-@pytest.mark.parametrize("codec", [replace(FACE, residual="rd"), Dac(qp=40, network="tiny", refresh="never", residual=True)])
-def test_a_full_chain_of_residuals_ends_with_a_new_picture(codec: FaceVid2Vid | Dac, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("codec", [replace(FACE, residual="rd", fade=0), Dac(qp=40, network="tiny", residual=True)])
+@pytest.mark.parametrize(("refresh", "expected"), [("rd", "prrprrpr"), ("never", "prr-----")])
+def test_a_full_chain_of_residuals_ends_with_a_new_picture_where_there_may_be_one(
+    codec: FaceVid2Vid | Dac, refresh: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(residual, "MAX_CHAIN", 2)
-    one = replace(codec, residual_network="tiny-residual", **({"fade": 0} if isinstance(codec, FaceVid2Vid) else {}))
+    one = replace(codec, residual_network="tiny-residual", refresh=refresh, refresh_price=1e9)
     stream = one.encode(moving_clip(8, 96, 96))
-    kinds = ["r" if unit.residual else "p" if len(unit.reference or b"") > 1 else "-" for unit in units_of(stream)]
-    assert "".join(kinds) == "prrprrpr" and systems.decode(stream).n_frames == 8
+    assert kinds_of(stream) == expected and systems.decode(stream).n_frames == 8
+
+
+def kinds_of(stream: bytes) -> str:
+    """Per unit: residual, picture, or neither."""
+    return "".join("r" if unit.residual else "p" if len(unit.reference or b"") > 1 else "-" for unit in units_of(stream))
+
+
+def with_something_new(n_frames: int = 10, begin: int = 3) -> Clip:
+    """A grey clip, in which squares of 8 x 8 come up that stay."""
+    squares = 100 + np.kron(np.random.default_rng(0).choice((-20, 20), (8, 8)), np.ones((8, 8)))
+    y = np.full((n_frames, 128, 128), 100, np.uint8)
+    y[begin:, :64, :64] = squares
+    chroma = np.full((n_frames, 64, 64), 128, np.uint8)
+    return Clip(y, chroma, chroma, Fraction(25), Colour())
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [
+        Dac(qp=30, network="still", refresh="never", residual=True),
+        replace(Hdac.paper(30), network="still", preset="ultrafast", residual=True),
+        replace(FACE, qp=30, network="still-face", residual="rd", fade=0),
+    ],
+    ids=lambda codec: codec.name,
+)
+def test_a_residual_is_sent_where_it_pays(codec: LayeredCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the true rule, over networks that move pictures and do nothing else."""
+    folder = weights.folders()[0]
+    monkeypatch.undo()
+    monkeypatch.setenv("HDAC_WEIGHTS", str(folder))
+    for name, net in (("still", tiny_net()), ("still-face", tiny_face_net())):
+        for parameter in net.last.parameters():
+            torch.nn.init.zeros_(parameter)
+        network.save(net, folder / f"{name}.safetensors", {})
+    network.save(trained_residual_net(), folder / "seconds.safetensors", {})
+    clip = with_something_new()
+    without: Any = replace(codec, residual="never" if isinstance(codec, FaceVid2Vid) else False)  # type: ignore[call-arg]
+    streams = [one.encode(clip) for one in (without, replace(codec, residual_network="seconds"))]  # type: ignore[call-arg]
+    assert kinds_of(streams[1])[1:].count("r") >= 1 and "r" not in kinds_of(streams[1])[:3]
+    errors = [((clip.y.astype(float) - systems.decode(stream).y) ** 2).sum() for stream in streams]
+    assert errors[1] < 0.9 * errors[0]
+    price = PRICE * lagrange_multiplier(30)
+    costs = [error + price * 8 * len(stream) for error, stream in zip(errors, streams, strict=True)]
+    assert costs[1] < costs[0]
 
 
 def test_the_base_layer_lies_around_the_face_box_of_an_animated_frame(monkeypatch: pytest.MonkeyPatch) -> None:

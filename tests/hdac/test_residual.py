@@ -20,14 +20,12 @@ from hdac.nets.residual import (
     N_GAINS,
     UNIT,
     ResidualNet,
-    ResidualSettings,
-    blocks_to_samples,
     gain_number,
     gain_of,
     signs_of,
 )
 from hdac.network import Network
-from tests.hdac.nets import tiny_residual_net
+from tests.hdac.nets import tiny_residual_net, trained_residual_net
 
 SIZE = 90, 101
 
@@ -100,20 +98,7 @@ def test_what_is_left_out_changes_nothing_far_from_it() -> None:
 
 def test_blocks_are_chosen_by_what_they_gain() -> None:
     """With a network that was trained for seconds on its own kind of picture."""
-    torch.manual_seed(0)
-    net = ResidualNet(ResidualSettings("test", channels=8, filters=16))
-    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    for _ in range(150):
-        steps = torch.randn(4, 1, 8, 8).sign().expand(-1, 4, -1, -1)  # packed: four luma samples, no chroma
-        difference = torch.nn.functional.interpolate(torch.cat((steps, torch.zeros(4, 2, 8, 8)), dim=1), scale_factor=4)
-        blocks = (torch.rand(4, 1, 2, 2) < 0.7).float()
-        there = torch.nn.functional.interpolate(blocks, scale_factor=16)
-        signs = signs_of(net.encode(difference)) * blocks_to_samples(blocks)
-        loss = (net.decode(signs, blocks) - difference * there).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    ours = coder(net.eval(), (128, 128))
+    ours = coder(trained_residual_net(), (128, 128))
     rng = np.random.default_rng(0)
     shown = tuple(np.full(shape, 100, np.uint8) for shape in ((128, 128), (64, 64), (64, 64)))
     pattern = np.kron(rng.choice((-20, 20), (4, 8)), np.ones((8, 8)))
@@ -207,7 +192,7 @@ def test_chains_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ours.may_go_on
     with pytest.raises(BitstreamError, match="more than 32 residuals"):
         ours.enhance(shown, layer)
-    ours.chain = 0
+    ours.begin_anew()
     ours.enhance(shown, layer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,13 +154,33 @@ def test_free_view_is_another_pose_of_the_same_face() -> None:
         assert (net(reference, reference.parameters, KNOWN, turned=turned).picture - same).abs().max() > 1e-3
 
 
-def test_the_paper_size_runs_and_the_lite_size_is_small() -> None:
+def test_a_network_of_the_papers_kind_runs_learns_and_turns() -> None:
+    """R'G'B' at full size, everything drawn from the volume: tiny, but otherwise as `face-vid2vid-paper`."""
+    torch.manual_seed(0)
+    widths = {"widths": (8, 8, 8), "detector": (4, 8, 2), "estimator_first": 4, "estimator": ((8, 1), (8, 1))}
+    volume = {"volume_channels": 2, "volume_depth": 4, "n_volume_blocks": 1, "volume_side": 16, "motion": (4, 8, 2, 2)}
+    net = Vid2VidNet(replace(PAPER, name="tiny-paper", n_keypoints=5, n_blocks=1, **widths, **volume)).eval()
+    assert net.settings.colour == "rgb" and not net.settings.skips and net.estimator.points is None
+    reference, target = net.reference(picture(1, 64)), net.estimate(picture(2, 64))
+    out = net(reference, target, KNOWN)
+    assert out.picture.shape == out.warped.shape == (1, 6, 64, 64) and out.gate is None
+    out.picture.square().mean().backward()
+    for part in (net.appearance, net.detector, net.motion, net.unfold, net.blocks, net.levels, net.last):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+    turned = rotation(torch.tensor([[0.3, 0.0, 0.0]])) @ rotation(target.angles)
+    assert not torch.equal(net(reference, target, KNOWN, turned=turned).picture, out.picture)
+
+
+def test_the_paper_size_has_the_published_widths_and_the_lite_size_is_small() -> None:
     millions = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in Vid2VidNet(PAPER).named_children()}
     # F, L, H with Delta (ResNet-50: 23.5 M and its heads), M, G by the widths of Fig. 12
     assert millions["appearance"] == pytest.approx(0.84, abs=0.05)
     assert millions["detector"] == pytest.approx(41.9, abs=0.5)
     assert millions["estimator"] == pytest.approx(24.1, abs=0.3)
     assert millions["motion"] == pytest.approx(43.6, abs=0.5)
+    # 512 -> 256 (3x3) -> 256 (1x1), six residual blocks, up to 128 and 64, 7x7 to R'G'B'
+    up = 512 * 256 * 9 + 256 * 256 + 6 * 2 * 256 * 256 * 9 + 256 * 128 * 9 + 128 * 64 * 9 + 64 * 3 * 49
+    assert sum(millions[name] for name in ("unfold", "blocks", "levels", "last")) == pytest.approx(up / 1e6, abs=0.05)
     assert sum(p.numel() for p in Vid2VidNet(LITE).parameters()) < 4e6
 
 
