@@ -55,8 +55,10 @@ FULLRES ?= $(CLIPS)_fullres
 TRAINING ?= $(CLIPS:test=train)
 FACE_ABLATIONS := face-never face-rd face-32 face-switch paper-never paper-rd face-all face-pose face-paper face-paper-all
 results-face: $(VENV)/.installed-test
-	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs face-vid2vid face-vid2vid+residual dac+residual hdac+residual --points 3 \
-		$(LAYERED) --anchors results/hdac-variants --out results/face_vid2vid
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs h264-paper face-vid2vid face-vid2vid+residual dac+residual hdac+residual \
+		--points 3 $(LAYERED) --anchors results/hdac-variants --out results/face_vid2vid
+	for anchor in h264-paper h264 vvc dac hdac hdac-look; do $(BIN)/rd-bd results/face_vid2vid --anchor $$anchor \
+		--metrics psnr_y ms_ssim_y lpips csim nme --format csv --out results/face_vid2vid/bd-$$anchor.csv || exit 1; done
 	$(BIN)/rd-plot results/face_vid2vid --format svg
 	$(BIN)/rd-dump results/face_vid2vid --cache runs/cache --sequences $(PICTURES) --regime one-intra \
 		--codecs face-vid2vid face-vid2vid+residual dac+residual hdac+residual

@@ -1,4 +1,4 @@
-"""The conventional codecs by the names of the tables: h264, hevc, hevc-paper, hevc-kvazaar, vvc, av1, vp9.
+"""The conventional codecs by the names of the tables: h264, h264-paper, hevc, hevc-paper, hevc-kvazaar, vvc, av1, vp9.
 
 Every family spans about 2 to 60 kbit/s on talking heads at 256x256. What a hull tries was chosen on training clips: a
 setting stays when it is on the hull of some clip and worth its time.
@@ -49,6 +49,10 @@ def quantisers(coarsest: int, finest: int, points: int) -> list[int]:
 def _h264(regime: Regime, points: int) -> list[VideoCodec]:
     period = intra_period(regime)
     return [X264(qp=qp, i_offset=o, intra_period=period) for o in I_OFFSETS for qp in quantisers(51, 29, points)]
+
+
+def _h264_paper(regime: Regime, points: int) -> list[VideoCodec]:
+    return [X264(qp=qp, i_offset=0, intra_period=intra_period(regime)) for qp in quantisers(51, 29, points)]
 
 
 def _hevc(regime: Regime, points: int) -> list[VideoCodec]:
@@ -117,6 +121,14 @@ CONVENTIONAL: dict[str, Family] = {
             "H.264 (x264)",
             "x264 veryslow, low-delay P, hull over intra QP offsets 0, 6, 12.",
             _h264,
+            missing=missing_pyav("libx264"),
+        ),
+        Family(
+            "h264-paper",
+            "H.264 (one setting)",
+            "The papers' style of anchor: x264 veryslow, low-delay P, intra at the P pictures' QP, no hull.",
+            _h264_paper,
+            hull=False,
             missing=missing_pyav("libx264"),
         ),
         Family(

@@ -1,5 +1,5 @@
-"""The layered codecs by the names of the tables: hevc-stripped, dac, hdac-paper, hdac, hdac-look, face-vid2vid, and with
-residuals."""
+"""The layered codecs by the names of the tables: hevc-stripped, dac, hdac-paper, hdac, hdac-look, face-vid2vid, those with
+residuals, and the mobile family."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hdac import weights
 from hdac.codecs.dac import Dac
 from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
+from hdac.codecs.mobile import Mobile
 from hdac.codecs.stripped import HevcStripped
 
 
@@ -63,6 +64,16 @@ def _hdac_residual(regime: Regime, points: int) -> list[VideoCodec]:
     return [replace(codec, residual=True) for codec in _hdac(regime, points) if isinstance(codec, Hdac)]
 
 
+def _mobile(network: str, sources: int = 1) -> Callable[[Regime, int], list[VideoCodec]]:
+    refresh = "rd" if sources > 1 else "never"
+
+    def candidates(regime: Regime, points: int) -> list[VideoCodec]:
+        codec = Mobile(qp=48, network=network, sources=sources, refresh=refresh, intra_period=intra_period(regime))
+        return [replace(codec, qp=qp) for qp in quantisers(48, 24, points)]
+
+    return candidates
+
+
 def _layered(
     name: str,
     title: str,
@@ -81,6 +92,7 @@ def _layered(
 _DAC_PAPER = "Konuko et al., ICASSP 2021"
 _HDAC_PAPER = "Konuko et al., ICIP 2022"
 _FACE_PAPER = "Wang et al., CVPR 2021"
+_MOTION_NET_PAPER = "Oquab et al., CVPR workshops 2021"
 
 _FAMILIES = (
     _layered(
@@ -145,6 +157,20 @@ _FAMILIES = (
         _hdac_residual,
         ("lite", "residual"),
         _HDAC_PAPER,
+    ),
+    *(
+        _layered(
+            name,
+            title,
+            f"{what} over BPG references, small networks.",
+            _mobile(name),
+            (name, "landmarks"),
+            _MOTION_NET_PAPER,
+        )
+        for name, title, what in (
+            ("motion-net-10u+20l", "Motion Net 10U+20L", "10 keypoints and 20 landmarks"),
+            ("motion-spade-10u+20l", "Motion-SPADE 10U+20L", "10 keypoints, 20 landmarks and drawn eyes, brows and lips"),
+        )
     ),
 )
 LAYERED: dict[str, Family] = {family.name: family for family in _FAMILIES}

@@ -64,6 +64,7 @@ STYLES = {
     "vvc": Style("#0072B2", "s", "-"),
     "av1": Style("#009E73", "^", _DASH_DOT),
     "h264": Style("#D55E00", "D", _DASHED),
+    "h264-paper": Style("#D55E00", "d", _DOTTED),
     "vp9": Style("#CC79A7", "v", _DOTTED),
     "hdac": Style("#E69F00", "P", "-"),
     "hdac-look": Style("#E69F00", "*", _DOTTED),

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from hdac.codecs.source_choice import SourceChoice
     from hdac.nets.animation import PointNet
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_SOURCES = 3
@@ -82,8 +82,9 @@ class Mobile(AnimationCodec):
     worth most (`hdac.codecs.source_choice`), which an encoder must have to the end."""
     motion_coder: str = "adaptive"
     """One of `hdac.points.CODERS`."""
-    step: int = 128
-    """Quantiser steps per unit of points, Jacobians apart."""
+    step: int = 64
+    """Quantiser steps per unit of points, Jacobians apart. Chosen on training clips: 128 takes two thirds more bits of motion
+    for half a percent of LPIPS. A filter over time that slows what moves little saves a twelfth, and costs more in NME."""
     best_look: bool = True
 
     name: ClassVar[str] = "mobile"
@@ -113,7 +114,7 @@ class Mobile(AnimationCodec):
             refresh = f"distance > {self.tau:g}{' rest' * (self.when_far == 'rest')}"
         parts += [refresh] * (self.refresh != "never") + [f"{self.sources} sources"] * (self.sources > 1)
         parts += ["chosen"] * (self.chosen_from == "clip")
-        parts += ["least error"] * (not self.best_look) + [f"step {self.step}"] * (self.step != 128)
+        parts += ["least error"] * (not self.best_look) + [f"step {self.step}"] * (self.step != Mobile.step)
         return " ".join(parts + [f"{self.motion_coder} coder"] * (self.motion_coder != "adaptive"))
 
     @property

@@ -23,7 +23,7 @@ LEAST_WIDTH = 0.62
 REACH = 1.3
 """Chosen: where what is around a head does not move any more, in half axes of the bulge."""
 SPREAD = 1.15, 1.35
-"""Chosen: half axes of the bulge, sideways and upwards, in those of the head: larger, so that brows and mouth are not bent; .."""
+"""Chosen: half axes of the bulge, sideways and upwards, in those of the head: larger, or brows and mouth are bent; .."""
 DEPTH = 0.9
 """.. and its height, in half axes. Of 20 degrees to either side FSA-Net sees 17 and 14 on training clips, of 12 down and up 13
 and 16."""
