@@ -277,12 +277,14 @@ class ResidualObjective(Objective):
         super().__init__(net, settings)
         if settings.window % (BLOCK * SHRINK):
             raise InputError(f"window {settings.window} is not a multiple of a residual's blocks, {BLOCK * SHRINK}")
-        self.maker = [by_name(MAKER, HybridNet).net]  # in a list: neither trained nor saved
+        # in lists: neither trained nor saved
+        self.maker = [by_name(MAKER, HybridNet).net]
+        self.face_maker = [by_name(FACE_MAKER, Vid2VidNet).net]
 
     def lacking(self, batch: Batch, kind: Tensor, look: Tensor) -> Tensor:
-        """Pictures that lack something, packed. kind, (B,): 0 the base layer's, 1 H-DAC's, 2 DAC's. look, (B,): which of them
-        were made for best look."""
-        maker = self.maker[0].to(batch.source.device)
+        """Pictures that lack something, packed. kind, (B,): index in KINDS_OF_PICTURES. look, (B,): which of them were made for
+        best look."""
+        maker, face_maker = self.maker[0].to(batch.source.device), self.face_maker[0].to(batch.source.device)
         found = batch.base.clone()
         with torch.no_grad():
             if (fused := kind == 1).any():
@@ -294,13 +296,22 @@ class ResidualObjective(Objective):
                 reference = maker.reference(batch.reference[animated])
                 known = condition(None, batch.reference_qp[animated], look[animated].float())
                 found[animated] = maker(reference, maker.detect(batch.source[animated]), None, known).picture.to(found.dtype)
+            if (faces := kind == 3).any():
+                seen = face_maker.reference(batch.reference[faces])
+                known = condition(None, batch.reference_qp[faces], look[faces].float())
+                motion = face_maker.estimate(batch.source[faces])
+                if face_maker.settings.tracked:  # the base layer's flow is nearly the source's
+                    motion = vid2vid.tracked(seen, motion, batch.flow[faces])
+                motion = quantised_parameters(motion, self.settings.keypoint_step)
+                found[faces] = face_maker(seen, motion, known).picture.to(found.dtype)
         return found.clamp(0, 1)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Outcome:
         s, device, b = self.settings, batch.source.device, len(batch.source)
-        kind = torch.randint(3, (b,), generator=generator).to(device)
-        look = (torch.rand(b, generator=generator) < s.look).to(device)
-        picture, height = self.lacking(batch, kind, look), batch.source.shape[-2]
+        kind = torch.randint(len(KINDS_OF_PICTURES), (b,), generator=generator).to(device)
+        made_for_look, judged = (torch.rand(2, b, generator=generator) < torch.tensor([[0.5], [s.look]])).to(device)
+        look = judged & bool(s.perceptual or s.adversarial_weight)  # the network is not told: they are what it is judged by
+        picture, height = self.lacking(batch, kind, made_for_look), batch.source.shape[-2]
         window = self.window(generator, height)
         picture, wanted = (window.of(one, height) for one in (picture, batch.source))
         gain = gain_of(gain_number(wanted - picture))[:, None, None, None]
@@ -318,11 +329,13 @@ class ResidualObjective(Objective):
         return loss + s.rate_weight * terms["bits"], terms, rgb, wanted_rgb, look
 
     def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The base layer, H-DAC's picture and DAC's, without and with their residuals."""
+        """The base layer, H-DAC's picture for least error, DAC's, and face-vid2vid's for best look, without and with their
+        residuals."""
         assert isinstance(net, ResidualNet)
         found = {}
-        for number, name in enumerate(("base", "hdac", "dac")):
-            picture = self.lacking(batch, torch.full_like(batch.base_qp, number), torch.zeros_like(batch.base_qp))
+        for number, name in enumerate(KINDS_OF_PICTURES):
+            kind = torch.full_like(batch.base_qp, number)
+            picture = self.lacking(batch, kind, torch.full_like(kind, float(name == "vid2vid")))
             gain = gain_of(gain_number(batch.source - picture))[:, None, None, None]
             signs = signs_of(net.encode((batch.source - picture) / gain))
             blocks = torch.ones_like(signs[:, :1, ::BLOCK, ::BLOCK])
@@ -571,8 +584,10 @@ def eye_distances(points: Tensor, wanted: Tensor) -> Tensor:
     return torch.linalg.vector_norm(points - wanted, dim=-1).mean(-1) / eyes
 
 
-MAKER = "lite"
+MAKER, FACE_MAKER = "lite", "face-vid2vid"
 """Weights that make the pictures that residuals are trained on."""
+KINDS_OF_PICTURES = ("base", "hdac", "dac", "vid2vid")
+"""These pictures."""
 
 
 OBJECTIVES: dict[type[nn.Module], type[Objective]] = {

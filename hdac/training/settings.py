@@ -53,7 +53,7 @@ class TrainSettings:
     """Share of the others whose keypoints come from the source, quantised; else they are detected on the base layer."""
     look: float = 0.4
     """Share of pictures that ask for best look. Only they have a perceptual and an adversarial term; a network that is not
-    told (`conditioned`) has them in all."""
+    told (`conditioned`) has them in all, but for residuals, which have them in that share."""
     window: int = 128
     """Side of the square, in luma samples, that is refined and compared; motion is always found on whole pictures, and networks
     on RGB refine all of them."""
@@ -188,7 +188,7 @@ RECIPES = {
     "segmentation": TrainSettings(
         size="segmentation", batch=32, look=0.0, perceptual="", warp_weight=0.0, learning_rate=2e-3, window=32
     ),
-    "residual": TrainSettings(size="residual", look=0.0, perceptual="", warp_weight=0.0),
+    "residual": TrainSettings(size="residual", look=0.7, warp_weight=0.0, learning_rate=8e-4, rate_weight=1.0),
     # Wang et al., section A.3: 100 epochs of 280,000 clips on eight GPUs; the batch is not published
     "face-vid2vid-paper": replace(
         _PUBLISHED,

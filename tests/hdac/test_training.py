@@ -222,7 +222,7 @@ def test_motion_is_compared_with_flow_where_the_flow_is_right() -> None:
     ("size", "column", "kind"),
     [
         ("tiny-face", "vid2vid_psnr_y", vid2vid.Vid2VidNet),
-        ("tiny-residual", "dac_residual_psnr_y", residual.ResidualNet),
+        ("tiny-residual", "vid2vid_residual_psnr_y", residual.ResidualNet),
         ("tiny-landmarks", "train_fine", landmarks.LandmarkNet),
         ("tiny-fomm", "animated_psnr_y", animation.AnimationNet),
         ("tiny-spade", "animated_psnr_y", animation.AnimationNet),
@@ -239,6 +239,7 @@ def test_other_networks_are_trained_resumed_and_exported_by_the_same_script(
     save_tiny(tmp_path)
     monkeypatch.setenv("HDAC_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(objectives, "MAKER", "tiny")
+    monkeypatch.setattr(objectives, "FACE_MAKER", "tiny-tracked")
     monkeypatch.setattr(objectives, "STUDENT", "tiny-landmarks")
     monkeypatch.setattr(objectives, "SEGMENTER", "tiny-segmentation")
     command = ["run", str(prepared), "--out", str(tmp_path / "run"), *TEST, "--size", size]
