@@ -391,6 +391,15 @@ def test_a_tolerant_pipe_without_a_frame_in_front_of_the_damage_is_an_error(
     one_error_line(capsys)
 
 
+@pytest.mark.parametrize("option", [["--rotate", "-5,0,0"], ["--fine-tune", "3"], ["--int8"]])
+def test_what_needs_the_whole_stream_does_not_read_a_pipe(
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.y4m"
+    assert main(["decode", "-", str(out), *option]) == 1
+    assert "take a file, not a pipe" in one_error_line(capsys) and not out.exists()
+
+
 def test_a_tolerant_pipe_gives_frames_as_soon_as_their_checksum_is_there(layered: Path) -> None:
     stream = Hdac(qp=42, network="tiny", checksum_interval=2).encode(read_clip(layered / "clip.y4m"))
     whole, spent = decode(stream), ledger(stream)
