@@ -66,6 +66,10 @@ MOTION_PRICE = 40.0
 """Of a bit of motion, in Lagrangian factors of HEVC's reference software for the reference's QP. Chosen on training clips: a
 seventh less of it than with 1, at the same LPIPS and PSNR; with 160 both begin to suffer."""
 
+TRY_EVERY = 4
+"""Frames, chosen: from one trial of another number of deformations to the next; with 2 a frame takes a fifth more time, for
+nothing."""
+
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 """chosen: of all deformations, numbers of them among which the encoder decides."""
 
@@ -289,7 +293,7 @@ class _Sender:
         self.factor = MOTION_PRICE * lagrange_multiplier(codec.qp)
         counts = [round(share * n) for share in FRACTIONS] if codec.keypoints is None else [codec.keypoints]
         self.counts = sorted(set(counts))
-        self.used, self.tries_another, self.upwards = len(self.counts) - 1, False, False
+        self.used, self.n_sent, self.upwards = len(self.counts) - 1, 0, False
         self.settings = ParameterSettings(n, codec.step)
         self.coder: ParameterEncoder | PaperEncoder = ParameterEncoder(self.settings)
         if codec.motion_coder == "paper":
@@ -312,12 +316,13 @@ class _Sender:
     def send(self, source: Planes) -> _Sent:
         """The motion of a frame, with as many deformations as pay. What is sent of it is coded when it is accepted.
 
-        Tried are as many as the last frame had and, in every second frame, the number above or below it in turns: a picture
-        each, and twice as many while a switch lasts.
+        Tried are as many as the last frame had and, in every TRY_EVERY-th frame, the number above or below it in turns: a
+        picture each, and twice as many while a switch lasts.
         """
         tried = [self.counts[self.used]]
-        self.tries_another = not self.tries_another
-        if self.tries_another and len(self.counts) > 1:
+        due = self.n_sent % TRY_EVERY == 0
+        self.n_sent += 1
+        if due and len(self.counts) > 1:
             self.upwards = not self.upwards
             other = self.used + (1 if self.upwards else -1)
             tried.append(self.counts[other if 0 <= other < len(self.counts) else 2 * self.used - other])

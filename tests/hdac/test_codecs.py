@@ -134,7 +134,8 @@ def test_residuals_are_sent_change_the_picture_and_are_the_next_reference(codec:
     assert all(same[: sent[0]]) and not same[sent[0]]
 
 
-def test_motion_of_face_vid2vid_is_sent_and_fewer_deformations_where_they_do_not_pay() -> None:
+def test_motion_of_face_vid2vid_is_sent_and_fewer_deformations_where_they_do_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(face_vid2vid, "TRY_EVERY", 1)
     clip = moving_clip(12, 96, 96)
     plain = replace(FACE, network="tiny-face")  # where flow is followed, every deformation pays
     for codec in (plain, replace(plain, motion_coder="paper")):
