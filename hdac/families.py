@@ -168,9 +168,18 @@ _FAMILIES = (
             _MOTION_NET_PAPER,
         )
         for name, title, what in (
+            ("motion-net-20l", "Motion Net 20L", "20 landmarks"),
             ("motion-net-10u+20l", "Motion Net 10U+20L", "10 keypoints and 20 landmarks"),
             ("motion-spade-10u+20l", "Motion-SPADE 10U+20L", "10 keypoints, 20 landmarks and drawn eyes, brows and lips"),
         )
+    ),
+    _layered(
+        "fomm",
+        "FOMM",
+        "10 keypoints with Jacobians over BPG references.",
+        _mobile("fomm"),
+        ("fomm",),
+        "Siarohin et al., NeurIPS 2019",
     ),
 )
 LAYERED: dict[str, Family] = {family.name: family for family in _FAMILIES}

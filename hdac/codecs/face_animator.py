@@ -144,7 +144,7 @@ class FaceAnimator:
     def task(self, motion: Motion, size: Size, view: View = OWN) -> Callable[[], Planes]:
         """What shows the target picture; several may run at once (`hdac.codecs.in_flight`).
 
-        motion: K rows of deformation, in units of keypoints. size: (height, width).
+        motion: as it was sent. size: of the picture, (height, width) in luma samples.
         view:   free view (section 3.2): the decoder's own choice.
         """
         assert self.reference is not None
@@ -183,8 +183,8 @@ class FaceAnimator:
         return self.net(reference.seen, target, self.condition, **view)
 
     def _from_elsewhere(self, reference: FaceReference, target: Parameters, view: View) -> Output:
-        """By the depth of the keypoints; where they are tracked and have hardly any, by that of an ellipsoid around the face,
-        which is found in the picture as it was sent."""
+        """By the depth of the keypoints; where they are tracked and have hardly any, by that of a bulge around the face
+        (`hdac.nets.head`), which is found in the picture as it was sent."""
         turn = vid2vid.rotation(torch.deg2rad(torch.tensor([view.angles])))
         translation = torch.tensor([view.translation])
         if not self.net.settings.tracked:
