@@ -67,6 +67,8 @@ results-face: $(VENV)/.installed-test
 		--points 3 --regime one-intra --metrics psnr lpips temporal --jobs $(JOBS) --cache runs/cache --no-report \
 		--out results/face_vid2vid/ablations
 	$(BIN)/python -m tests.bench.bench_parameters $(CLIPS) --learn-from $(TRAINING) --out results/face_vid2vid/parameters.json
+	$(BIN)/python -m tests.bench.bench_view $(CLIPS) --out results/face_vid2vid/view.json
+	$(BIN)/python -m tests.bench.bench_vid2vid --out results/face_vid2vid/networks.json
 	$(BIN)/python -m data.prepare $(FULLRES) --size 512 --frames 125 --out runs/clips-512 --force
 	$(BIN)/python -m tests.bench.bench_residual $(CLIPS) runs/clips-512 --out results/face_vid2vid/residual.json
 
