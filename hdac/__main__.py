@@ -251,8 +251,7 @@ def _animate(args: argparse.Namespace) -> None:
     from hdac.network import by_name
 
     avatar, call = read_clip(args.avatar, frames=1), read_clip(args.call, frames=args.frames)
-    network = by_name(args.network, PointNet)
-    landmarks = by_name(Mobile.landmark_network, LandmarkNet) if network.net.settings.landmarks_sent else None
+    network, landmarks = by_name(args.network, PointNet), by_name(Mobile.landmark_network, LandmarkNet)
     conference = Conference(avatar, network, landmarks, args.threshold)
     pictures = list(tqdm(conference.call(call), total=call.n_frames, desc="animating", unit="frame"))
     y, u, v = (np.stack(planes) for planes in zip(*pictures, strict=True))

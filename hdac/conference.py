@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,35 +26,56 @@ from hdac.codecs.base_layer import Planes
 from hdac.codecs.in_flight import at_once, in_flight
 from hdac.codecs.layered import check_size
 from hdac.codecs.point_animator import PointAnimator
+from hdac.codecs.source_choice import landmarks_of
 from hdac.nets.animation import PointNet
 from hdac.nets.landmarks import LandmarkNet
 from hdac.network import Network
 from hdac.points import Array, Values, motion_distance
 
-BODY_BELOW = 0.6
-"""Chosen: learned keypoints of the avatar below it, in [-1, 1] of its face box, are the body's and stay."""
+JAW, CHIN, MOUTH = slice(17), 8, (48, 54)
+"""Of the 68 landmarks; of the mouth its corners."""
 FINE_QP = 20
 """What the networks are told of pictures that were not coded: near the finest references that they were trained on."""
+MIN_SIZE = 0.05
+"""In units of [-1, 1]: of a face that is a line, or nearly a point."""
 RETURN = 0.2
 """Chosen: of what is left of the way to the avatar's own pose, taken with every frame that the filter holds back."""
 
 
-def relative(avatar: Values, now: Values, initial: Values) -> Values:
-    """The avatar's values, moved as the caller's have since the initial frame."""
+def of_body(learned: Array, face: Array) -> NDArray[np.bool_]:
+    """Which keypoints (U, 2) are the body's: those below the chin of a face (68, 2), and beside its jaw those below its mouth."""
+    (x, y), jaw = learned.T, face[JAW, 0]
+    beside = (x < jaw.min()) | (x > jaw.max())
+    found: NDArray[np.bool_] = (y > face[CHIN, 1]) | beside & (y > face[list(MOUTH), 1].mean())
+    return found
+
+
+def relative(avatar: Values, now: Values, initial: Values, body: NDArray[np.bool_] | None = None) -> Values:
+    """The avatar's values, moved as the caller's have since the initial frame, in units of the size of either face: whoever
+    sits close to the camera does not tear a small avatar apart. body: learned keypoints that stay; None: none does."""
+    scale = face_size(avatar) / face_size(initial)
 
     def moved(rest: Array | None, target: Array | None, start: Array | None) -> Array | None:
         if rest is None or target is None or start is None:
             return rest
-        return np.clip(rest + target - start, -1, 1).astype(np.float32)
+        return np.clip(rest + scale * (target - start), -1, 1).astype(np.float32)
 
     learned, jacobians = moved(avatar.learned, now.learned, initial.learned), avatar.jacobians
-    if learned is not None and avatar.learned is not None:
-        body = avatar.learned[:, 1] > BODY_BELOW
+    if avatar.jacobians is not None and now.jacobians is not None and initial.jacobians is not None:
+        jacobians = (now.jacobians @ np.linalg.pinv(initial.jacobians) @ avatar.jacobians).astype(np.float32)
+    if body is not None and learned is not None and avatar.learned is not None:
         learned[body] = avatar.learned[body]
-        if avatar.jacobians is not None and now.jacobians is not None and initial.jacobians is not None:
-            jacobians = (now.jacobians @ np.linalg.pinv(initial.jacobians) @ avatar.jacobians).astype(np.float32)
+        if jacobians is not None and avatar.jacobians is not None:
             jacobians[body] = avatar.jacobians[body]
     return Values(learned, jacobians, moved(avatar.landmarks, now.landmarks, initial.landmarks), now.expression)
+
+
+def face_size(values: Values) -> float:
+    """Square root of the area of the smallest rectangle around the landmarks or, without any, around the learned keypoints."""
+    points = values.learned if values.landmarks is None else values.landmarks
+    assert points is not None
+    _, (width, height), _ = cv2.minAreaRect(points.astype(np.float32))
+    return max(float(np.sqrt(width * height)), MIN_SIZE)
 
 
 @dataclass
@@ -78,10 +100,11 @@ class Conference:
         self,
         avatar: Clip,
         network: Network[PointNet],
-        landmarks: Network[LandmarkNet] | None,
+        landmarks: Network[LandmarkNet],
         threshold: float = 0.0,
     ) -> None:
-        """avatar: its first frame is the picture. threshold: of the quality filter; 0: none.
+        """avatar: its first frame is the picture. landmarks: they drive networks that are driven by landmarks, and tell any
+        other one's keypoints on the face from those on the body. threshold: of the quality filter; 0: none.
 
         Raises InputError for pictures that are too large, and for a network that draws faces.
         """
@@ -90,10 +113,14 @@ class Conference:
             raise InputError(f"the network {network.name} draws faces; an avatar is a picture that moves")
         self.size = avatar.height, avatar.width
         planes = avatar.y[0], avatar.u[0], avatar.v[0]
-        self.network, self.landmarks = network, landmarks
-        self.animator = PointAnimator(network, landmarks, FINE_QP, True, face_box.find(avatar[:1]))
+        self.network, self.landmarks = network, landmarks if network.net.settings.landmarks_sent else None
+        self.animator = PointAnimator(network, self.landmarks, FINE_QP, True, face_box.find(avatar[:1]))
         self.at_rest = self.animator.refer_to(planes)
         self.animator.rest_at(self.at_rest)
+        self.body = None
+        if self.at_rest.learned is not None:
+            face = landmarks_of(avatar[:1], landmarks, network.net.settings.multiple, self.animator.stage.box)[0]
+            self.body = of_body(self.at_rest.learned, face)
         self.filter = QualityFilter(threshold)
         self.held_back = 0
         """Frames that the filter has replaced so far."""
@@ -115,7 +142,7 @@ class Conference:
             if initial is None or motion_distance(now, self.at_rest) < motion_distance(initial, self.at_rest):
                 initial = now
             if self.filter.passes(now, initial):
-                shown = relative(self.at_rest, now, initial)
+                shown = relative(self.at_rest, now, initial, self.body)
             else:
                 self.held_back += 1
                 shown = _between(shown, self.at_rest)

@@ -14,7 +14,8 @@ from data.io import read_clip, write_clip
 from hdac import points
 from hdac.__main__ import main
 from hdac.codecs import face_box
-from hdac.conference import BODY_BELOW, Conference, QualityFilter, motion_distance, relative, seam
+from hdac.conference import Conference, QualityFilter, face_size, motion_distance, of_body, relative, seam
+from hdac.landmarks import FRONTAL
 from hdac.nets.animation import PointNet
 from hdac.nets.landmarks import LandmarkNet
 from hdac.network import by_name
@@ -29,8 +30,7 @@ REST = Values(np.array([[0, 0], [0.2, 0.1], [0, 0.9]], np.float32), EYE)
 
 def made(avatar: Clip, network: str = "tiny-learned", threshold: float = 0.0) -> Conference:
     net = by_name(network, PointNet)
-    landmarks = by_name("tiny-landmarks", LandmarkNet) if net.net.settings.landmarks_sent else None
-    return Conference(avatar, net, landmarks, threshold)
+    return Conference(avatar, net, by_name("tiny-landmarks", LandmarkNet), threshold)
 
 
 def as_clip(pictures: list, like: Clip) -> Clip:  # type: ignore[type-arg]
@@ -51,12 +51,29 @@ def test_distance_is_that_of_the_paper_less_what_has_not_moved() -> None:
 
 def test_motion_is_taken_over_and_the_body_stays() -> None:
     assert REST.learned is not None
-    caller = Values(np.float32([[0.5, 0.5], [0.4, 0.4], [0.5, -0.5]]), EYE * 2)
+    caller = Values(REST.learned[:, ::-1] + np.float32([-0.5, 0.2]), EYE * 2)  # as large as the avatar's
     now = caller._replace(learned=caller.learned + np.float32([0.1, 0.0]), jacobians=EYE * 3)  # type: ignore[operator]
-    found = relative(REST, now, caller)
+    found = relative(REST, now, caller, np.array([False, False, True]))
     assert np.allclose(found.learned[:2], REST.learned[:2] + [0.1, 0.0])  # type: ignore[index]
-    assert np.array_equal(found.learned[2], REST.learned[2]) and REST.learned[2, 1] > BODY_BELOW  # type: ignore[index]
+    assert np.array_equal(found.learned[2], REST.learned[2])  # type: ignore[index]
     assert np.allclose(found.jacobians[:2], EYE[:2] * 1.5) and np.array_equal(found.jacobians[2], EYE[2])  # type: ignore[index]
+
+
+def test_keypoints_below_the_chin_and_low_beside_the_face_are_the_bodys() -> None:
+    face = 0.5 * np.float32(FRONTAL)
+    places = {"nose": (0, 0), "hair": (0, -0.8), "chest": (0, 0.9), "shoulder": (0.9, 0.5), "wall": (-0.9, -0.5)}
+    found = of_body(np.float32(list(places.values())), face)
+    assert dict(zip(places, found, strict=True)) == {name: name in ("chest", "shoulder") for name in places}
+
+
+def test_motion_is_in_units_of_the_face() -> None:
+    """A caller twice as close to the camera moves the avatar as far as one at its own distance."""
+    face = np.float32([[-0.2, -0.2], [0.2, -0.2], [0.2, 0.2], [-0.2, 0.2], [0.0, 0.1]])
+    avatar, near = Values(landmarks=face), Values(landmarks=2 * face)
+    found = relative(avatar, Values(landmarks=2 * (face + np.float32([0.1, 0.05]))), near)
+    assert np.allclose(found.landmarks, face + [0.1, 0.05], atol=1e-6)  # type: ignore[arg-type]
+    assert face_size(near) == pytest.approx(2 * face_size(avatar)) == pytest.approx(0.8)
+    assert face_size(Values(landmarks=np.zeros((5, 2), np.float32))) > 0
 
 
 def test_a_still_call_shows_the_avatar_as_it_is_and_a_moving_one_moves_it() -> None:
