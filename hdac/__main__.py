@@ -17,6 +17,7 @@ import io
 import math
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,20 +36,24 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid, deformations_sent
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
-from hdac.codecs.mobile import Mobile
+from hdac.codecs.mobile import BAD, CHOICES, Mobile
 from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
-from hdac.codecs.refresh import RULES
 from hdac.codecs.view import View
 from hdac.container import BASE_CODECS, BASE_STEPS, LayeredHeader, Reader
 from hdac.decoder import decode_mobile, decode_tolerant, decode_view, frames, verified_frames
-from hdac.families import LAYERED
+from hdac.families import LAYERED, MOBILE
 from hdac.parameters import CODERS
+from hdac.points import CODERS as POINT_CODERS
 from hdac.rate import hit
 from hdac.systems import FAMILIES, catalogue, decode, ledger, weights_mb
 
 ROTATE_HELP = "face-vid2vid: turned by so many degrees; positive: to the picture's left, up, clockwise"
-REFRESH_HELP = """dac, face-vid2vid: when a new reference picture is sent: where it pays, below 33 dB, at scene cuts, or never
-(else dac: rd, face-vid2vid: cut)"""
+REFRESH_HELP = """when a new reference picture is sent: where it pays, below 33 dB, at scene cuts, or never (else dac: rd,
+face-vid2vid: cut, mobile family: never); mobile family: where points are far from those of every reference (distance)"""
+MOTION_CODER_CHOICES = tuple(dict.fromkeys((*CODERS, *POINT_CODERS)))
+MOTION_CODER_HELP = """ours, face-vid2vid's (paper), or of the mobile family Huffman's code (2021) or a shipped prior (2022)"""
+CHOSEN_HELP = """mobile family: references are the frames with which they are sent, or the best ones of the whole clip, for
+which an encoder must have all of it"""
 FADE_HELP = f"face-vid2vid: frames that a switch to a new reference takes; else {FaceVid2Vid.fade}"
 NETWORKS = {"dac": "lite", "hdac": "lite", "face-vid2vid": "face-vid2vid"}
 """Codecs that take --network, and the weights that they take without it."""
@@ -143,6 +148,12 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
         motion |= {} if args.fade is None else {"fade": args.fade}
         return FaceVid2Vid(**common, **motion, **reference, refresh=args.refresh or "cut", residual=residual)
     codec = FAMILIES[name].candidates(args.regime, 1)[0]
+    if isinstance(codec, Mobile):
+        options = ("network", "refresh", "sources", "tau", "when_far", "chosen_from")
+        given = {option: getattr(args, option) for option in options if getattr(args, option) is not None}
+        if args.sources is not None and args.sources > 1 and args.refresh is None:
+            given["refresh"] = "rd"
+        return replace(codec, qp=args.qp, motion_coder=args.motion_coder, int8=args.int8, **given, **reference)
     if not isinstance(codec, Tunable):
         raise InputError(f"codec {name} has no quantiser to set")
     return codec.with_quantiser(args.qp)
@@ -151,14 +162,19 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
 def _check_layer_options(name: str, args: argparse.Namespace) -> None:
     """Raises InputError for options of layers that the codec does not have."""
     of_networks = {
-        "--network": (args.network is not None, NETWORKS),
+        "--network": (args.network is not None, (*NETWORKS, *MOBILE)),
         "--residual": (args.residual, NETWORKS),
         "--best-look": (args.best_look, ("dac", "hdac")),
-        "--reference-codec": (args.reference_codec is not None, NETWORKS),
-        "--refresh": (args.refresh is not None, ("dac", "face-vid2vid")),
+        "--reference-codec": (args.reference_codec is not None, (*NETWORKS, *MOBILE)),
+        "--refresh": (args.refresh is not None, ("dac", "face-vid2vid", *MOBILE)),
         "--keypoints": (args.keypoints is not None, ("face-vid2vid",)),
         "--fade": (args.fade is not None, ("face-vid2vid",)),
-        "--motion-coder": (args.motion_coder != CODERS[0], ("face-vid2vid",)),
+        "--motion-coder": (args.motion_coder != CODERS[0], ("face-vid2vid", *MOBILE)),
+        "--sources": (args.sources is not None, MOBILE),
+        "--tau": (args.tau is not None, MOBILE),
+        "--when-far": (args.when_far is not None, MOBILE),
+        "--chosen-from": (args.chosen_from is not None, MOBILE),
+        "--int8": (args.int8, MOBILE),
     }
     for option, (given, having) in of_networks.items():
         if given and name not in having:
@@ -171,6 +187,8 @@ def _check_layer_options(name: str, args: argparse.Namespace) -> None:
         "--reference-qp": args.reference_qp is not None,
         "--send-keypoints": args.send_keypoints,
     }
+    if (args.tau is not None or args.when_far is not None) and args.refresh != "distance":
+        raise InputError("--tau and --when-far are of --refresh distance")
     wrong = [option for option, given in of_hdac.items() if given and name != "hdac"]
     if wrong:
         raise InputError(f"codec {name} has no {', '.join(wrong)}; hdac has")
@@ -303,6 +321,8 @@ def _settings(header: LayeredHeader) -> dict[str, str]:
     if system != "hevc-stripped":
         how = "not sent" if not header.keypoints_sent else "sent with Jacobians" if header.jacobians else "sent"
         said["keypoints"] = "by the paper's coder" if header.paper_coder else f"step {header.keypoint_step}, {how}"
+        if header.motion_coder != POINT_CODERS[0]:
+            said["keypoints"] += f", {header.motion_coder} coder"
         said["best look"] = "yes" if header.best_look else "no"
         said["weights"] = header.weights_id.hex()
         if header.residual_id:
@@ -334,12 +354,17 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--qp", type=int, default=42, help=QP_HELP)
     encoder.add_argument("--kbps", type=float, help="find the settings that hit this rate within 5 %% (layered codecs)")
     encoder.add_argument("--best-look", action="store_true", help="dac, hdac: best look rather than least error")
-    encoder.add_argument("--network", help="dac, hdac, face-vid2vid: other weights, NAME.safetensors in $HDAC_WEIGHTS")
+    encoder.add_argument("--network", help="of codecs with networks: other weights, NAME.safetensors in $HDAC_WEIGHTS")
     encoder.add_argument("--residual", action="store_true", help="dac, hdac, face-vid2vid: residuals, where they pay")
-    encoder.add_argument("--refresh", choices=RULES, help=REFRESH_HELP)
+    encoder.add_argument("--refresh", choices=Mobile.REFRESHES, help=REFRESH_HELP)
     encoder.add_argument("--keypoints", type=int, metavar="N", help="face-vid2vid: deformations sent; else what pays")
-    encoder.add_argument("--motion-coder", choices=CODERS, default=CODERS[0], help="face-vid2vid: ours, or the paper's")
+    encoder.add_argument("--motion-coder", choices=MOTION_CODER_CHOICES, default=CODERS[0], help=MOTION_CODER_HELP)
     encoder.add_argument("--fade", type=int, choices=FADES, help=FADE_HELP)
+    encoder.add_argument("--sources", type=int, metavar="N", help="mobile family: up to N references at once")
+    encoder.add_argument("--tau", type=float, help=f"of --refresh distance: largest distance of points; else {Mobile.tau:g}")
+    encoder.add_argument("--when-far", choices=BAD, help="of --refresh distance: a new reference (source), or points at rest")
+    encoder.add_argument("--chosen-from", choices=CHOICES, help=CHOSEN_HELP)
+    encoder.add_argument("--int8", action="store_true", help="mobile family: points found in 8-bit integers")
     encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")
     encoder.add_argument("--base-every", type=int, choices=BASE_STEPS, default=1, help="hdac: frames to a base picture")
     encoder.add_argument("--base-half", action="store_true", help="hdac: base pictures of half width and height")

@@ -43,7 +43,7 @@ RETURN = 0.2
 
 
 def of_body(learned: Array, face: Array) -> NDArray[np.bool_]:
-    """Which keypoints (U, 2) are the body's: those below the chin of a face (68, 2), and beside its jaw those below its mouth."""
+    """Which keypoints (U, 2) are the body's: those below the chin of a face (68, 2) and, beside its jaw, its mouth."""
     (x, y), jaw = learned.T, face[JAW, 0]
     beside = (x < jaw.min()) | (x > jaw.max())
     found: NDArray[np.bool_] = (y > face[CHIN, 1]) | beside & (y > face[list(MOUTH), 1].mean())

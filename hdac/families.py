@@ -94,6 +94,34 @@ _HDAC_PAPER = "Konuko et al., ICIP 2022"
 _FACE_PAPER = "Wang et al., CVPR 2021"
 _MOTION_NET_PAPER = "Oquab et al., CVPR workshops 2021"
 
+_MOBILE = (
+    *(
+        _layered(
+            name,
+            title,
+            f"{what} over BPG references, small networks.",
+            _mobile(name),
+            (name, "landmarks"),
+            _MOTION_NET_PAPER,
+        )
+        for name, title, what in (
+            ("motion-net-20l", "Motion Net 20L", "20 landmarks"),
+            ("motion-net-10u+20l", "Motion Net 10U+20L", "10 keypoints and 20 landmarks"),
+            ("motion-spade-10u+20l", "Motion-SPADE 10U+20L", "10 keypoints, 20 landmarks and drawn eyes, brows and lips"),
+        )
+    ),
+    _layered(
+        "fomm",
+        "FOMM",
+        "10 keypoints with Jacobians over BPG references.",
+        _mobile("fomm"),
+        ("fomm",),
+        "Siarohin et al., NeurIPS 2019",
+    ),
+)
+MOBILE: tuple[str, ...] = tuple(family.name for family in _MOBILE)
+"""Names of the mobile family."""
+
 _FAMILIES = (
     _layered(
         "hevc-stripped",
@@ -158,28 +186,6 @@ _FAMILIES = (
         ("lite", "residual"),
         _HDAC_PAPER,
     ),
-    *(
-        _layered(
-            name,
-            title,
-            f"{what} over BPG references, small networks.",
-            _mobile(name),
-            (name, "landmarks"),
-            _MOTION_NET_PAPER,
-        )
-        for name, title, what in (
-            ("motion-net-20l", "Motion Net 20L", "20 landmarks"),
-            ("motion-net-10u+20l", "Motion Net 10U+20L", "10 keypoints and 20 landmarks"),
-            ("motion-spade-10u+20l", "Motion-SPADE 10U+20L", "10 keypoints, 20 landmarks and drawn eyes, brows and lips"),
-        )
-    ),
-    _layered(
-        "fomm",
-        "FOMM",
-        "10 keypoints with Jacobians over BPG references.",
-        _mobile("fomm"),
-        ("fomm",),
-        "Siarohin et al., NeurIPS 2019",
-    ),
+    *_MOBILE,
 )
 LAYERED: dict[str, Family] = {family.name: family for family in _FAMILIES}

@@ -1,18 +1,20 @@
-"""Decoders of the mobile family in 8-bit integers: the parts of a network that run for every frame that is shown, quantised
-after training and run by ONNX Runtime. Warping stays in PyTorch, which is quicker at it; detectors, students, and what runs
-once a reference stay as they are.
+"""Networks of the mobile family in 8-bit integers: what runs for every frame that is shown (`parts`), and what an encoder runs
+for every frame to find points, codes or labels (`finders`), quantised after training and run by ONNX Runtime. Warping stays in
+PyTorch, which is quicker at it, and what runs once a reference stays as it is.
 
-`hdac.training.quantise` makes NAME.int8 from the weights NAME and clips; `apply` puts it in the place of the network's own
-parts.
+`hdac.training.quantise` makes NAME.int8 from the weights NAME and clips; `show_by` and `find_by` put it in the place of the
+network's own parts.
 
 Pictures differ a little from those of the network itself, which an encoder that looks at them does not know: a choice of the
-decoder, as fine-tuning is. The file is safetensors of the parts' ONNX graphs as bytes; it says which weights it was made from,
-and for pictures of which size.
+decoder, as fine-tuning is. Points that are found are sent: a choice of the encoder that no decoder has to know. Those of a
+reference are found by the networks themselves on both sides. The file is safetensors of the parts' ONNX graphs as bytes; it
+says which weights it was made from, and for pictures of which size.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +29,11 @@ from data.errors import CodecUnavailable, InputError
 from data.faces import onnx_session
 from hdac import weights
 from hdac.nets.animation import PointNet
+from hdac.nets.keypoints import Keypoints
+from hdac.nets.landmarks import LandmarkNet
 from hdac.nets.motion import Motion
-from hdac.network import Network
+from hdac.nets.segmentation import SegmentationNet
+from hdac.network import NetT, Network, load
 
 SUFFIX = ".int8"
 
@@ -54,7 +59,17 @@ def _said(path: Path) -> _Said:
         raise InputError(f"{path} holds no network in 8-bit integers: {error}") from error
 
 
-def _find(network: Network[PointNet]) -> tuple[Path, _Said]:
+def finders_id(name: str) -> str:
+    """Of the file that was made from these weights; "" of networks that find nothing. Raises CodecUnavailable where there is
+    none."""
+    network = load(weights.find(name))
+    if not getattr(network.net, "finders", ()):
+        return ""
+    path, _ = _find(network)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
+def _find(network: Network[NetT]) -> tuple[Path, _Said]:
     """The file that was made from these weights. Raises CodecUnavailable where there is none."""
     stale = ""
     for folder in weights.folders():
@@ -71,15 +86,26 @@ def _find(network: Network[PointNet]) -> tuple[Path, _Said]:
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
-def apply(net: PointNet, network: Network[PointNet]) -> None:
-    """Puts the parts of `network`'s 8-bit file into `net`, a folded copy of its network.
+def show_by(net: PointNet, network: Network[PointNet]) -> None:
+    """Puts what shows pictures of `network`'s 8-bit file into `net`, a folded copy of its network.
 
-    Raises CodecUnavailable where there is no file of these weights, InputError for one that holds no parts of this network.
+    Raises CodecUnavailable where there is no file of these weights, InputError for one that does not hold this network.
     """
+    _apply(net, network, net.parts)
+
+
+def find_by(net: PointNet | LandmarkNet | SegmentationNet, network: Network[NetT]) -> None:
+    """Likewise what finds points, codes or labels."""
+    if net.finders:
+        _apply(net, network, net.finders)
+
+
+def _apply(net: PointNet | LandmarkNet | SegmentationNet, network: Network[NetT], names: tuple[str, ...]) -> None:
     path, said = _find(network)
-    if said.parts != set(net.parts):
-        raise InputError(f"{path} has the parts {', '.join(sorted(said.parts))}, the network {', '.join(net.parts)}")
-    for name in net.parts:
+    of_network = (*net.parts, *net.finders)
+    if said.parts != set(of_network):
+        raise InputError(f"{path} has the parts {', '.join(sorted(said.parts))}, the network {', '.join(of_network)}")
+    for name in names:
         replace_part(net, name, _part(path, path.stat().st_mtime_ns, name, said.size))
 
 
@@ -100,7 +126,7 @@ class _Part:
         except Exception as error:  # ONNX Runtime's own have no common base
             raise InputError(f"no ONNX graph of {name}: {error}") from error
         self.inputs = [(one.name, tuple(one.shape)) for one in self.session.get_inputs()]
-        if len(self.session.get_outputs()) != _RESULTS[name][0]:
+        if len(self.session.get_outputs()) not in _RESULTS[name][0]:
             raise InputError(f"an ONNX graph of {name} with {len(self.session.get_outputs())} results")
 
     def __call__(self, *args: Any) -> Any:
@@ -112,10 +138,14 @@ class _Part:
         return _RESULTS[self.name][1](*map(torch.from_numpy, self.session.run(None, fed)))
 
 
-_RESULTS: dict[str, tuple[int, Callable[..., Any]]] = {
-    "motion": (3, lambda deformation, occlusion, confidence: (Motion(deformation, occlusion), confidence)),
-    "decode": (1, lambda lacking: lacking),
-    "generate": (1, lambda drawn: drawn),
+def _only(result: Tensor) -> Tensor:
+    return result
+
+
+_RESULTS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
+    "motion": ((3,), lambda deformation, occlusion, confidence: (Motion(deformation, occlusion), confidence)),
+    "detector": ((1, 2), Keypoints),
+    **{name: ((1,), _only) for name in ("decode", "generate", "expression", "coarse", "fine", "scored")},
 }
 """How many tensors a graph gives, and what its part makes of them."""
 

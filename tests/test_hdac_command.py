@@ -459,6 +459,12 @@ def test_options_of_layers_are_in_the_stream(layered: Path, capsys: pytest.Captu
         ("hevc", ["--base-codec", "vvc"], "--base-codec"),
         ("dac", ["--base-every", "2", "--base-half"], "--base-every, --base-half"),
         ("h264", ["--reference-codec", "vvc"], "--reference-codec"),
+        ("dac", ["--tau", "3", "--refresh", "distance"], "dac has no --tau"),
+        ("dac", ["--refresh", "distance"], "'distance'"),
+        ("fomm", ["--tau", "3"], "of --refresh distance"),
+        ("fomm", ["--sources", "7"], "sources=7"),
+        ("fomm", ["--motion-coder", "paper"], "'paper'"),
+        ("fomm", ["--base-half"], "--base-half"),
         ("hdac", ["--reference-codec", "vvc"], "--reference-qp"),
     ],
 )
@@ -468,6 +474,25 @@ def test_options_of_layers_that_a_codec_does_not_have_are_refused(
     command = ["encode", str(layered / "clip.y4m"), str(layered / "o.hdac"), "--codec", codec]
     assert main([*command, *options, *(["--network", "tiny"] if codec in ("dac", "hdac") else [])]) == 1
     assert named in one_error_line(capsys) and not (layered / "o.hdac").exists()
+
+
+def test_options_of_the_mobile_family_are_in_the_stream(layered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, out = str(layered / "clip.y4m"), str(layered / "m.hdac")
+    command = ["encode", clip, out, "-f", "--codec", "motion-net-20l", "--network", "tiny-learned"]
+    sizes = []
+    for options, label, said in (
+        ([], "tiny-learned QP 42", "step 64, sent"),
+        (["--motion-coder", "huffman"], "huffman coder", "huffman coder"),
+        (["--reference-codec", "vvc"], "VVC QP 42", "QP 42, VVC"),
+        (["--refresh", "distance", "--tau", "1e-9", "--when-far", "rest"], "distance > 1e-09 rest", "step 64"),
+        (["--sources", "2", "--chosen-from", "clip"], "refresh rd 2 sources chosen", "step 64"),
+    ):
+        assert main([*command, *options]) == 0 and label in capsys.readouterr().out
+        assert main(["info", out]) == 0 and said in capsys.readouterr().out
+        assert main(["decode", out, str(layered / "m.y4m"), "-f"]) == 0
+        sizes.append(len(Path(out).read_bytes()))
+    assert read_clip(layered / "m.y4m").n_frames == 6
+    assert sizes[3] < sizes[0]  # nothing moves
 
 
 def test_a_face_is_seen_from_elsewhere(

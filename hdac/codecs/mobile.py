@@ -87,6 +87,8 @@ class Mobile(AnimationCodec):
     """Quantiser steps per unit of points, Jacobians apart. Chosen on training clips: 128 takes two thirds more bits of motion
     for half a percent of LPIPS. A filter over time that slows what moves little saves a twelfth, and costs more in NME."""
     best_look: bool = True
+    int8: bool = False
+    """Whether points and labels are found by networks in 8-bit integers (`hdac.int8`)."""
 
     name: ClassVar[str] = "mobile"
     REFRESHES: ClassVar[tuple[str, ...]] = (*RULES, "distance")
@@ -116,6 +118,7 @@ class Mobile(AnimationCodec):
         parts += [refresh] * (self.refresh != "never") + [f"{self.sources} sources"] * (self.sources > 1)
         parts += ["chosen"] * (self.chosen_from == "clip")
         parts += ["least error"] * (not self.best_look) + [f"step {self.step}"] * (self.step != Mobile.step)
+        parts += ["int8"] * self.int8
         return " ".join(parts + [f"{self.motion_coder} coder"] * (self.motion_coder != "adaptive"))
 
     @property
@@ -127,6 +130,10 @@ class Mobile(AnimationCodec):
         if not said.get("map_side") and (said.get("n_landmarks", 1) or said.get("spade")) or self.chosen_from == "clip":
             networks.append(self.landmark_network)
         ids = [weights.weights_id(weights.find(name)).hex() for name in networks]
+        if self.int8:
+            from hdac.int8 import finders_id
+
+            ids += [finders_id(name) for name in networks]
         return " ".join((str(CODE_VERSION), *ids, reference_picture.version(self.reference_codec, self.qp)))
 
     # -- encoder -----------------------------------------------------------------------------------------------------
@@ -154,7 +161,9 @@ class Mobile(AnimationCodec):
             weights_id=network.weights_id,
             landmarks_id=student.weights_id if student else b"",
         )
-        animator = PointAnimator(network, student, self.qp, self.best_look, header.face_box, segmenter)
+        animator = PointAnimator(
+            network, student, self.qp, self.best_look, header.face_box, segmenter, found_by_int8=self.int8
+        )
         coder = points.encoder(self.motion_coder, point_settings(network.net, header), *statistics(network.net))
         if settings.map_side and (self.refresh == "distance" or self.sources > 1):
             raise InputError(f"the network {self.network} has no points, which refresh 'distance' and several sources need")

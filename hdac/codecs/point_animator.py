@@ -62,10 +62,12 @@ class PointAnimator:
         segmenter: Network[SegmentationNet] | None = None,
         fine_tune: int = 0,
         int8: bool = False,
+        found_by_int8: bool = False,
     ) -> None:
         """segmenter: of an encoder of label maps. fine_tune: steps by which the network is fitted to every reference
-        (`hdac.codecs.fine_tuning`). int8: in 8-bit integers (`hdac.int8`). Raises InputError for what cannot be, and what
-        `hdac.int8.apply` does."""
+        (`hdac.codecs.fine_tuning`). int8: what shows pictures in 8-bit integers (`hdac.int8`). found_by_int8: likewise what
+        finds points and labels of a target picture. Raises InputError for what cannot be, and what `hdac.int8.show_by`
+        does."""
         if fine_tune and network.net.settings.map_side:
             raise InputError(f"the network {network.name} draws from label maps, of which references have none: no fine-tuning")
         if fine_tune and int8:
@@ -73,12 +75,23 @@ class PointAnimator:
         self.condition = condition(None, torch.tensor([float(reference_qp)]), torch.tensor([float(best_look)]))
         self.net = folded(network.net, self.condition)
         if int8:
-            from hdac.int8 import apply  # ONNX Runtime: not where it is not used
+            from hdac.int8 import show_by  # ONNX Runtime: not where it is not used
 
-            apply(self.net, network)
+            show_by(self.net, network)
         self._network, self.fine_tune, self._steps_left = network.net, fine_tune, MAX_FINE_TUNING
         self.student = None if landmarks is None else folded(landmarks.net, self.condition)
         self.segmenter = None if segmenter is None else folded(segmenter.net, self.condition)
+        self._finding: tuple[PointNet, LandmarkNet | None] | None = None  # of target pictures, where they are others
+        if found_by_int8:
+            from hdac.int8 import find_by
+
+            finding = folded(network.net, self.condition), None if landmarks is None else folded(landmarks.net, self.condition)
+            find_by(finding[0], network)
+            if finding[1] is not None and landmarks is not None:
+                find_by(finding[1], landmarks)
+            if self.segmenter is not None and segmenter is not None:
+                find_by(self.segmenter, segmenter)
+            self._finding = finding
         self.stage = Stage(self.net.settings.multiple, box)
         self.sources: list[Source] = []
         self._merged: list[Any] = []  # one a source, or one of all of them
@@ -90,18 +103,19 @@ class PointAnimator:
         """What is said of a picture. of_reference: by the networks alone, as a decoder finds it, too."""
         packed = self.stage.packed(self.stage.seen(planes))
         s = self.net.settings
+        net, student = (self.net, self.student) if of_reference or self._finding is None else self._finding
         learned, jacobians = None, None
         if s.n_learned and s.tracked and self.sources and not of_reference:
             learned = self._tracked(packed)
         elif s.n_learned:
-            found = self.net.detect(packed)
+            found = net.detect(packed)
             assert found is not None
             learned = found.position[0].numpy()
             jacobians = None if found.jacobian is None else found.jacobian[0].numpy()
         landmarks = None
-        if self.student is not None:
-            landmarks = self.student(packed)[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
-        found_codes = self.net.express(packed)
+        if student is not None:
+            landmarks = student(packed)[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
+        found_codes = net.express(packed)
         expression = None if found_codes is None else found_codes[0].numpy()
         labels = None if of_reference else self._segmented(packed)
         return Values(learned, jacobians, landmarks, expression, labels)

@@ -336,7 +336,7 @@ class PointNet(nn.Module, ABC):
     """What all networks of the mobile family have; pictures are packed (B, 6, H/2, W/2)."""
 
     parts: ClassVar[tuple[str, ...]]
-    """What runs for every picture, by the names of submodules or methods, but for what warps (`hdac.int8`)."""
+    """What runs for every picture that is shown, by the names of submodules or methods, but for what warps (`hdac.int8`)."""
     settings: Any
     huffman: Tensor
     """Of the published coders (`hdac.published_coders`): lengths of the Huffman code of 2021; zero until they are learnt."""
@@ -347,6 +347,11 @@ class PointNet(nn.Module, ABC):
         super().__init__()
         self.register_buffer("huffman", torch.zeros(N_BINS, dtype=torch.uint8))
         self.register_buffer("prior", torch.zeros(len(KINDS), N_CLASSES, dtype=torch.int32))
+
+    @property
+    def finders(self) -> tuple[str, ...]:
+        """Likewise what an encoder runs for every picture that it codes."""
+        return ()
 
     def detect(self, picture: Tensor) -> Keypoints | None:
         """Learned keypoints, where there are any."""
@@ -402,6 +407,11 @@ class AnimationNet(PointNet):
         self.expression = ExpressionEncoder(s.n_expression) if s.n_expression else None
 
     # -- what is found in a picture ----------------------------------------------------------------------------------
+
+    @property
+    def finders(self) -> tuple[str, ...]:
+        s = self.settings
+        return ("detector",) * bool(s.n_learned and not s.tracked) + ("expression",) * bool(s.n_expression)
 
     def detect(self, picture: Tensor) -> Keypoints | None:
         return None if self.detector is None else self.detector(self._small(picture))

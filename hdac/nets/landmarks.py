@@ -134,6 +134,10 @@ class PointRegressor(nn.Module):
 class LandmarkNet(nn.Module):
     """Both networks, one after the other."""
 
+    parts = ()
+    finders = ("coarse", "fine")
+    """As of `hdac.nets.animation.PointNet`."""
+
     def __init__(self, settings: LandmarkSettings) -> None:
         super().__init__()
         self.settings = settings

@@ -38,6 +38,10 @@ SIZES = {settings.name: settings for settings in (SegmentationSettings(),)}
 class SegmentationNet(nn.Module):
     """Scores of every class."""
 
+    parts = ()
+    finders = ("scored",)
+    """As of `hdac.nets.animation.PointNet`."""
+
     def __init__(self, settings: SegmentationSettings) -> None:
         super().__init__()
         s = self.settings = settings
@@ -52,7 +56,12 @@ class SegmentationNet(nn.Module):
             small: Tensor = self.reduce(picture)
         else:
             small = F.interpolate(picture.float(), size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
-        scores: Tensor = self.scores(self.hourglass(self.first(small - 0.5))).float()
+        scores = self.scored(small)
         if side == SIDE:
             return scores
         return F.interpolate(scores, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+    def scored(self, small: Tensor) -> Tensor:
+        """Of (B, 6, SIDE, SIDE): (B, N_LABELS, SIDE, SIDE)."""
+        scores: Tensor = self.scores(self.hourglass(self.first(small - 0.5))).float()
+        return scores

@@ -86,15 +86,15 @@ def _labels(args: argparse.Namespace) -> None:
 def _quantise(args: argparse.Namespace) -> None:
     from hdac import weights
     from hdac.int8 import SUFFIX
-    from hdac.nets.animation import PointNet
-    from hdac.network import by_name
+    from hdac.network import load
     from hdac.training.quantise import quantise
 
-    out = args.out or weights.find(args.network).with_suffix(SUFFIX)
+    path = weights.find(args.network)
+    out = args.out or path.with_suffix(SUFFIX)
     if out.exists() and not args.force:
         raise InputError(f"{out} exists; -f overwrites it")
     paths = [clip for folder in args.clips for clip in cache.find_clips(folder)]
-    n_frames = quantise(by_name(args.network, PointNet), paths[: args.most], out)
+    n_frames = quantise(load(path), paths[: args.most], out)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, calibrated on {n_frames} frames")
 
 
@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
         labelling.add_argument("cache", type=Path, help="what `prepare` made")
         labelling.set_defaults(command=_labels, name=name)
 
-    quantising = commands.add_parser("quantise", help="a network of the mobile family in 8-bit integers")
+    quantising = commands.add_parser("quantise", help="a network of the mobile family, or a student, in 8-bit integers")
     quantising.add_argument("network", help="its weights")
     quantising.add_argument("clips", type=Path, nargs="+", help="clips to calibrate on, or folders of them")
     quantising.add_argument("--most", type=int, default=16, metavar="N", help="only the first N clips")

@@ -1,5 +1,6 @@
-"""Parts of a network of the mobile family in 8-bit integers (`hdac.int8`): as ONNX graphs, weights quantised per channel,
-activations by the ranges that they have in calibration frames, whose references are coded at QPs from fine to coarse."""
+"""Parts of a network of the mobile family, or of one of its students, in 8-bit integers (`hdac.int8`): as ONNX graphs, weights
+quantised per channel, activations by the ranges that they have in calibration frames, whose references are coded at QPs from
+fine to coarse."""
 
 from __future__ import annotations
 
@@ -16,15 +17,22 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from data.clip import Clip
 from data.errors import CodecUnavailable, InputError
 from data.faces import onnx_session
 from data.files import write_atomic
 from data.io import read_clip
 from hdac.codecs import reference as reference_picture
+from hdac.codecs.animator import Stage
+from hdac.codecs.base_layer import Planes
 from hdac.codecs.point_animator import animator_of
 from hdac.int8 import replace_part, tensors_of, with_tensors
 from hdac.nets.animation import PointNet
-from hdac.network import Network
+from hdac.nets.folding import folded
+from hdac.nets.hybrid import condition
+from hdac.nets.landmarks import LandmarkNet
+from hdac.nets.segmentation import SegmentationNet
+from hdac.network import Network, of_kind
 
 FRAMES = 4
 """Chosen: calibration frames of a clip, spread over it."""
@@ -32,9 +40,12 @@ QPS = (24, 32, 40, 48)
 """Of references, clip by clip."""
 OPSET = 18
 _ALL = ["Conv", "Relu", "Clip", "Add", "Resize", "Concat"]
-OPERATORS = {"motion": ["Conv"], "decode": _ALL, "generate": _ALL}
-"""What is done in integers. Of dense motion convolutions only: sampling grids and softmax want more than 8 bits. Not linear
-layers (Gemm): of a few numbers, among them the QP of the reference, which calibration frames do not all have."""
+OPERATORS = {"motion": ["Conv"], "detector": ["Conv"]}
+"""What is done in integers, else _ALL. Of dense motion and keypoints convolutions only: sampling grids and softmax want more
+than 8 bits. Not linear layers (Gemm): of a few numbers, among them the QP of the reference, which calibration frames do not
+all have, or to places."""
+MULTIPLE = 8
+"""Of the sides of pictures that students see here."""
 
 
 class _Recorder:
@@ -52,7 +63,7 @@ class _Recorder:
 class _Flat(nn.Module):
     """A part with all its tensors one after the other, as a graph has them."""
 
-    def __init__(self, net: PointNet, part: Callable[..., Any], example: tuple[Any, ...]) -> None:
+    def __init__(self, net: nn.Module, part: Callable[..., Any], example: tuple[Any, ...]) -> None:
         super().__init__()
         self.net, self.part, self.example = net, part, example
 
@@ -60,42 +71,52 @@ class _Flat(nn.Module):
         return tuple(tensors_of((self.part(*with_tensors(self.example, iter(tensors))),)))
 
 
-def quantise(network: Network[PointNet], clips: list[Path], out: Path) -> int:
+Quantisable = PointNet | LandmarkNet | SegmentationNet
+_Recorded = dict[str, tuple[nn.Module, _Recorder]]
+"""By part: the network that has it, and what it was called with."""
+
+
+def quantise(network: Network[nn.Module], clips: list[Path], out: Path) -> int:
     """Writes the network's parts in 8 bits; returns the number of calibration frames.
 
-    clips: pictures of 256x256 of nobody who is measured on; what is coded at another size cannot use the file.
-    Raises CodecUnavailable without the packages of `pip install hdac[int8]`, InputError for clips of different sizes.
+    network: of the mobile family, or one of its students. clips: pictures of 256x256 of nobody who is measured on; what is
+    shown at another size cannot use the file.
+    Raises CodecUnavailable without the packages of `pip install hdac[int8]`, InputError for other networks and for clips of
+    different sizes.
     """
+    net = network.net
+    if not isinstance(net, Quantisable):
+        raise InputError(f"the weights {network.name} are those of a {type(net).__name__}, which is not quantised")
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise CodecUnavailable(f"networks are quantised with the packages of `pip install hdac[int8]`: {error}") from error
-    recorders, size = _recorded(network, clips)
+    if not clips:
+        raise InputError("no clips to calibrate on")
+    recorded, size = _animated(of_kind(network, PointNet), clips) if isinstance(net, PointNet) else _seen(net, clips)
     parts = {
-        name: torch.frombuffer(bytearray(_graph(name, net, recorder)), dtype=torch.uint8)
-        for name, (net, recorder) in recorders.items()
+        name: torch.frombuffer(bytearray(_graph(name, of, recorder)), dtype=torch.uint8)
+        for name, (of, recorder) in recorded.items()
     }
     said = {"of": network.weights_id.hex(), "size": json.dumps(size)}
     write_atomic(out, safetensors.torch.save(parts, said))
-    return len(next(iter(recorders.values()))[1].calls)
+    return FRAMES * len(clips)
 
 
-def _recorded(network: Network[PointNet], clips: list[Path]) -> tuple[dict[str, tuple[PointNet, _Recorder]], list[int]]:
-    """By part: the network, and a recorder that has seen frames of all clips; and the size of their packed pictures."""
-    found: dict[str, tuple[PointNet, _Recorder]] = {}
+def _animated(network: Network[PointNet], clips: list[Path]) -> tuple[_Recorded, list[int]]:
+    """What shows frames of all clips, and finds what is sent of them; and the size of their packed pictures."""
+    found: _Recorded = {}
+    net: PointNet | None = None
     sizes: dict[tuple[int, ...], Path] = {}
     for number, path in enumerate(tqdm(clips, desc="calibrating", unit="clip")):
         clip, qp = read_clip(path), QPS[number % len(QPS)]
         animator = animator_of(network, clip, qp)
-        if found:
-            animator.net = next(iter(found.values()))[0]
-        else:
-            for name in network.net.parts:
-                recorder = _Recorder(getattr(animator.net, name))
-                replace_part(animator.net, name, recorder)
-                found[name] = animator.net, recorder
-        pictures = [(clip.y[t], clip.u[t], clip.v[t]) for t in np.linspace(0, clip.n_frames - 1, FRAMES + 1).astype(int)]
+        if net is None:
+            net = animator.net
+            found = _recorders(net)
+        animator.net = net
+        pictures = _pictures(clip)
         coded = reference_picture.encode(pictures[0], clip.colour, qp, "bpg")
         animator.rest_at(animator.refer_to(reference_picture.decode(coded, clip.height, clip.width, "bpg", clip.colour)))
         sizes.setdefault(tuple(animator.sources[0].seen.picture.shape[-2:]), path)
@@ -103,12 +124,35 @@ def _recorded(network: Network[PointNet], clips: list[Path]) -> tuple[dict[str, 
             raise InputError(f"{path}: clips for calibration must be of one size; that of {next(iter(sizes.values()))} differs")
         for picture in pictures[1:]:
             animator.task(animator.values(picture), (clip.height, clip.width))()
-    if not sizes:
-        raise InputError("no clips to calibrate on")
     return found, list(next(iter(sizes)))
 
 
-def _graph(name: str, net: PointNet, recorder: _Recorder) -> bytes:
+@torch.inference_mode()
+def _seen(student: LandmarkNet | SegmentationNet, clips: list[Path]) -> tuple[_Recorded, list[int]]:
+    """What a student does on frames of all clips. Its parts see pictures of a size of their own."""
+    net = folded(student, condition(None, torch.zeros(1), torch.zeros(1)))
+    found, stage = _recorders(net), Stage(MULTIPLE, None)
+    for path in tqdm(clips, desc="calibrating", unit="clip"):
+        for picture in _pictures(read_clip(path))[1:]:
+            net(stage.packed(stage.seen(picture)))
+    return found, [0, 0]
+
+
+def _recorders(net: Quantisable) -> _Recorded:
+    """Puts one in the place of every part."""
+    found: _Recorded = {}
+    for name in (*net.parts, *net.finders):
+        found[name] = net, _Recorder(getattr(net, name))
+        replace_part(net, name, found[name][1])
+    return found
+
+
+def _pictures(clip: Clip) -> list[Planes]:
+    """The first one, and FRAMES others, spread over the clip."""
+    return [(clip.y[t], clip.u[t], clip.v[t]) for t in np.linspace(0, clip.n_frames - 1, FRAMES + 1).astype(int)]
+
+
+def _graph(name: str, net: nn.Module, recorder: _Recorder) -> bytes:
     """A part in 8 bits."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -141,6 +185,6 @@ def _graph(name: str, net: PointNet, recorder: _Recorder) -> bytes:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            op_types_to_quantize=OPERATORS[name],
+            op_types_to_quantize=OPERATORS.get(name, _ALL),
         )
         return small.read_bytes()
