@@ -7,7 +7,7 @@ network's own parts.
 
 Pictures differ a little from those of the network itself, which an encoder that looks at them does not know: a choice of the
 decoder, as fine-tuning is. Points that are found are sent: a choice of the encoder that no decoder has to know. Those of a
-reference are found by the networks themselves on both sides. The file is safetensors of the parts' ONNX graphs as bytes; it
+reference are found by the networks themselves on both sides. The file is safetensors of the parts' ONNX graphs, deflated; it
 says which weights it was made from, and for pictures of which size.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,7 +113,11 @@ def _apply(net: PointNet | LandmarkNet | SegmentationNet, network: Network[NetT]
 @functools.lru_cache(maxsize=8)
 def _part(path: Path, mtime_ns: int, name: str, size: tuple[int, ...]) -> _Part:  # time: a file that was replaced is read anew
     with safe_open(path, "pt") as file:
-        return _Part(name, file.get_tensor(name).numpy().tobytes(), size)
+        deflated = file.get_tensor(name).numpy().tobytes()
+    try:
+        return _Part(name, zlib.decompress(deflated), size)
+    except zlib.error as error:
+        raise InputError(f"{path} holds no ONNX graph of {name}: {error}") from error
 
 
 class _Part:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def quantise(network: Network[nn.Module], clips: list[Path], out: Path) -> int:
         raise InputError("no clips to calibrate on")
     recorded, size = _animated(of_kind(network, PointNet), clips) if isinstance(net, PointNet) else _seen(net, clips)
     parts = {
-        name: torch.frombuffer(bytearray(_graph(name, of, recorder)), dtype=torch.uint8)
+        name: torch.frombuffer(bytearray(zlib.compress(_graph(name, of, recorder), 9)), dtype=torch.uint8)
         for name, (of, recorder) in recorded.items()
     }
     said = {"of": network.weights_id.hex(), "size": json.dumps(size)}
@@ -187,4 +188,28 @@ def _graph(name: str, net: nn.Module, recorder: _Recorder) -> bytes:
             weight_type=QuantType.QInt8,
             op_types_to_quantize=OPERATORS.get(name, _ALL),
         )
-        return small.read_bytes()
+        return _with_small_matrices(small.read_bytes())
+
+
+def _with_small_matrices(graph: bytes) -> bytes:
+    """With the weights of linear layers as integers, a scale for every output: they are small to store, and computed with as
+    they were."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load_from_string(graph)
+    matrices = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
+    for weight in [one for one in model.graph.initializer if one.name in matrices]:
+        values, name = numpy_helper.to_array(weight), weight.name
+        if values.dtype != np.float32:
+            continue
+        outputs = next(node for node in model.graph.node if name in node.input)
+        axis = 0 if any(one.name == "transB" and one.i for one in outputs.attribute) else 1
+        scale = np.maximum(np.abs(values).max(1 - axis), 1e-12) / 127
+        integers = np.rint(values / np.expand_dims(scale, 1 - axis)).astype(np.int8)
+        model.graph.initializer.remove(weight)
+        model.graph.initializer.append(numpy_helper.from_array(integers, f"{name}.integers"))
+        model.graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
+        inputs = [f"{name}.integers", f"{name}.scale"]
+        model.graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=axis))
+    return bytes(model.SerializeToString())

@@ -5,6 +5,10 @@
 Every network is quantised anew, calibrated on clips of other people; then the same streams (a reference, then motion;
 references of two QPs, one after the other) are decoded by both. Frames/s are of whole decoders, two threads: two pictures at
 once (`hdac.codecs.in_flight`). Sizes are of what is in integers (`parts`), and of all that the network's file has (`fp16`).
+
+A network with a detector of its own, or codes, is made to encode by it, too: `.._found` are of streams whose points integers
+have found, shown by the exact network. The landmark student, which is `landmarks` among the networks, is a row of another
+kind: its NME to the teacher (PFLD), exact and in integers, that of one to the other, and pictures/s of both by one thread.
 """
 
 from __future__ import annotations
@@ -28,17 +32,25 @@ from data.clip import Clip
 from data.files import write_atomic
 from data.io import read_clip
 from hdac import systems, weights
+from hdac.codecs.animator import Stage
 from hdac.codecs.mobile import Mobile
 from hdac.decoder import decode_mobile
-from hdac.int8 import SUFFIX
+from hdac.int8 import SUFFIX, find_by
+from hdac.landmarks import OUTER_EYE_CORNERS
 from hdac.nets.animation import PointNet
-from hdac.network import by_name
+from hdac.nets.folding import folded
+from hdac.nets.hybrid import condition
+from hdac.nets.landmarks import LandmarkNet
+from hdac.network import by_name, load
 from hdac.training.cache import find_clips
 from hdac.training.quantise import quantise
+from hdac.training.teachers import Landmarks
 from rd import provenance
 from rd.metrics import compute
 
 METRICS = ("psnr_y", "lpips", "nme")
+EVERY = 5
+"""Frames to one that students look at."""
 THREADS = 2
 QPS = (28, 40)
 
@@ -56,6 +68,49 @@ def decoded(stream: bytes, int8: bool) -> tuple[Clip, float]:
     return clip, clip.n_frames / (time.perf_counter() - begin)
 
 
+def student(name: str, clips: list[Path], calibration: list[Path], frames: int) -> dict[str, Any]:
+    """The landmark student."""
+    network = by_name(name, LandmarkNet)
+    known = condition(None, torch.zeros(1), torch.zeros(1))
+    exact, small, teacher = folded(network.net, known), folded(network.net, known), Landmarks()
+    row: dict[str, Any] = {"network": name, "fp16_mb": round(weights.find(name).stat().st_size / 1e6, 2)}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / f"{name}{SUFFIX}"
+        row["calibrated_on"] = quantise(load(weights.find(name)), calibration, out)
+        row["int8_mb"] = round(out.stat().st_size / 1e6, 2)
+        with mock.patch.dict(os.environ, HDAC_WEIGHTS=folder):
+            find_by(small, network)
+    found: dict[str, list[float]] = {"nme_exact": [], "nme_int8": [], "nme_between": []}
+    seconds = {"exact": 0.0, "int8": 0.0}
+    for number, path in enumerate(tqdm(clips, desc=name, unit="clip")):
+        clip = read_clip(path, frames=frames)
+        stage, size = Stage(8, None), torch.tensor([clip.width - 1.0, clip.height - 1.0]) / 2
+        for t in range(0, clip.n_frames, EVERY):
+            packed = stage.packed(stage.seen((clip.y[t], clip.u[t], clip.v[t])))
+            points = {}
+            for how, net in (("exact", exact), ("int8", small)):
+                with torch.inference_mode():
+                    if number == t == 0:
+                        net(packed)  # what is loaded once is not timed
+                    begin = time.perf_counter()
+                    points[how] = net(packed)[0]
+                    seconds[how] += time.perf_counter() - begin
+            points["teacher"] = torch.from_numpy(teacher(clip.rgb(slice(t, t + 1))[0]))
+            if torch.isnan(points["teacher"]).any():
+                continue
+            at = {how: value * size for how, value in points.items()}
+            left, right = (at["teacher"][i] for i in OUTER_EYE_CORNERS)
+            for column, (a, b) in {
+                "nme_exact": ("exact", "teacher"),
+                "nme_int8": ("int8", "teacher"),
+                "nme_between": ("int8", "exact"),
+            }.items():
+                found[column].append(float((at[a] - at[b]).norm(dim=-1).mean() / (right - left).norm()))
+    n_seen = sum(len(range(0, read_clip(path, frames=frames).n_frames, EVERY)) for path in clips)
+    row |= {column: round(float(np.mean(values)), 4) for column, values in found.items()}
+    return row | {f"fps_{how}": round(n_seen / value, 1) for how, value in seconds.items()}
+
+
 def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) -> dict[str, Any]:
     """One network."""
     network = by_name(name, PointNet)
@@ -63,7 +118,7 @@ def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) 
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"{name}{SUFFIX}"
-        n_calibrated = quantise(network, calibration, out)
+        n_calibrated = quantise(load(path), calibration, out)
         row: dict[str, Any] = {
             "network": name,
             "fp16_mb": round(path.stat().st_size / 1e6, 2),
@@ -84,6 +139,11 @@ def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) 
                     scores = compute(clip, shown, METRICS).values
                     for metric, value in {**scores, "fps": fps}.items():
                         found.setdefault(f"{metric}_{'int8' if int8 else 'exact'}", []).append(value)
+                if network.net.finders and not network.net.settings.landmarks_sent:
+                    by_integers = Mobile(qp=QPS[number % len(QPS)], network=name, int8=True).encode(clip)
+                    scores = compute(clip, systems.decode(by_integers), METRICS).values
+                    for metric, value in {**scores, "bytes": len(by_integers) / len(stream)}.items():
+                        found.setdefault(f"{metric}_found", []).append(value)
     return {**row, **{column: round(float(np.mean(values)), 4) for column, values in found.items()}}
 
 
@@ -101,7 +161,8 @@ def main() -> None:
     calibration = calibration[:: max(1, len(calibration) // args.most)][: args.most]
     rows = []
     for name in args.networks:
-        rows.append(measure(name, find_clips(args.clips), calibration, args.frames))
+        one = student if name == Mobile.landmark_network else measure
+        rows.append(one(name, find_clips(args.clips), calibration, args.frames))
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     if args.out:
         command = (
