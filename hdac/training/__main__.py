@@ -106,6 +106,12 @@ def _tables(args: argparse.Namespace) -> None:
     print(f"{args.weights}: tables from {n_frames} frames of {len(paths)} clips")
 
 
+def _turned(args: argparse.Namespace) -> None:
+    clips = cache.load(args.cache)
+    cache.add_turned(clips, args.cache)
+    print(f"{args.cache}: further references of {len(clips)} clips")
+
+
 def parser() -> argparse.ArgumentParser:
     """Of `hdac train`."""
     from hdac.training.settings import RECIPES, TrainSettings
@@ -147,6 +153,9 @@ def parser() -> argparse.ArgumentParser:
         labelling = commands.add_parser(name, help=f"{use}: of a cache, by a teacher ($HDAC_METRIC_WEIGHTS)")
         labelling.add_argument("cache", type=Path, help="what `prepare` made")
         labelling.set_defaults(command=_labels, name=name)
+    turning = commands.add_parser("turned", help="further references, for Frontalizer: of a cache that has poses")
+    turning.add_argument("cache", type=Path, help="what `prepare` made")
+    turning.set_defaults(command=_turned)
 
     quantising = commands.add_parser("quantise", help="a network of the mobile family, or a student, in 8-bit integers")
     quantising.add_argument("network", help="its weights")

@@ -57,7 +57,8 @@ class Wants:
     flow_from: FlowFrom = ""
     """Whose optical flow to the reference, if any."""
     n_others: int = 0
-    """How many more frames of every clip: those with the head turned farthest to either side, if its poses are known."""
+    """How many more frames of every clip, fewer than `cache.N_TURNED`: those with the head turned farthest to either side, if
+    its poses are known."""
 
 
 def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, wants: Wants = Wants("base")) -> Batch:
@@ -131,7 +132,7 @@ def collect(picks: list[tuple[CachedClip, int, int]], wants: Wants = Wants("base
 def _others(picks: list[tuple[CachedClip, int, int]], count: int) -> Tensor:
     if not count:
         return torch.zeros(len(picks), 0, 6, HEIGHT // 2, WIDTH // 2)
-    frames = [clip.source[other] for clip, _, t in picks for other in clip.outermost(count, t)]
+    frames = [other for clip, v, t in picks for other in clip.others(count, v, t)]
     return _packed(frames).unflatten(0, (len(picks), count))
 
 

@@ -11,6 +11,8 @@ Every clip (256x256; `python -m data.prepare` cuts them) becomes a folder:
     poses.npy     float32 (n, 3)       head poses of the same frames, for face-vid2vid (`hdac.training.teachers`)
     landmarks.npy float32 (n, 68, 2)   their landmarks in [-1, 1], for the landmark student and what is driven by landmarks
     labels.npy    uint8 (n, 64, 64)    their label maps, for the segmentation student
+    turned.npy    uint8 (V, N_TURNED, H*W*3/2)   further references for Frontalizer: the outermost frames (`outermost`) as BPG
+                                                 pictures of every variant's reference QP
 
 Quantisers are drawn per clip from its name, so a cache is the same whenever and in whichever order it is made. Clips that
 are done are not coded again.
@@ -27,6 +29,7 @@ import zlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,6 +48,8 @@ from hdac.codecs import reference
 HEIGHT = WIDTH = 256
 LABELS = ("poses", "landmarks", "labels")
 """What teachers say of a clip."""
+N_TURNED = 3
+"""One more than are ever wanted: the target's own is none."""
 
 STRIDE = 3
 """Neighbouring frames of a talking head teach little that is new."""
@@ -135,6 +140,20 @@ def _bpg(clip: Clip, t: int, qp: int) -> NDArray[np.uint8]:
     return np.concatenate([plane.ravel() for plane in decoded])
 
 
+def add_turned(clips: list[CachedClip], folder: Path) -> None:
+    """Writes turned.npy for the clips of a cache that have none yet; shows progress. Head poses should be there."""
+    todo = [clip for clip in clips if clip.turned is None]
+    for clip in tqdm(todo, desc="coding further references", unit="clip"):
+        coded = np.empty((len(clip.variants), N_TURNED, clip.source.shape[1]), np.uint8)
+        for number, t in enumerate(clip.outermost(N_TURNED)):
+            one = Clip.from_yuv_bytes(np.array(clip.source[t]).tobytes(), WIDTH, HEIGHT, Fraction(25))
+            for v, variant in enumerate(clip.variants):
+                coded[v, number] = _bpg(one, 0, variant["reference_qp"])
+        part = folder / clip.name / ".turned.npy"
+        np.save(part, coded)
+        part.rename(folder / clip.name / "turned.npy")
+
+
 def find_clips(path: Path) -> list[Path]:
     """A clip, or all clips in a folder and the folders in it. Raises InputError where there are none."""
     if path.is_file():
@@ -193,6 +212,7 @@ class CachedClip:
     poses: NDArray[np.float32] | None = None
     landmarks: NDArray[np.float32] | None = None
     labels: NDArray[np.uint8] | None = None
+    turned: NDArray[np.uint8] | None = None
 
     @functools.cached_property
     def yaw_range(self) -> float:
@@ -208,13 +228,23 @@ class CachedClip:
         order = [i for i in np.argsort(yaw, kind="stable").tolist() if i != target] or [target]
         return [order[(-1 - n // 2) % len(order)] if n % 2 else order[n // 2 % len(order)] for n in range(count)]
 
+    def others(self, count: int, variant: int, target: int) -> list[NDArray[np.uint8]]:
+        """`outermost` frames as decoders have them: coded as the variant's references are or, where they have not been coded,
+        as they are."""
+        if self.turned is None:
+            return [self.source[other] for other in self.outermost(count, target)]
+        coded = zip(self.outermost(N_TURNED), self.turned[variant], strict=True)
+        found = [picture for t, picture in coded if t != target] or [self.turned[variant][0]]
+        return [found[n % len(found)] for n in range(count)]  # of clips of two frames one comes twice
+
     def separate(self) -> CachedClip:
         """With those variants only that have references of their own, as in the paper. Raises InputError where none has."""
         kept = [v for v, variant in enumerate(self.variants) if variant.get("bpg_qp") is not None]
         if not kept:
             raise InputError(f"clip {self.name} was prepared without separate references: prepare it again")
         bases, intras = [self.bases[v] for v in kept], [self.intras[v] for v in kept]
-        return replace(self, bases=bases, intras=intras, variants=[self.variants[v] for v in kept])
+        turned = None if self.turned is None else self.turned[kept]
+        return replace(self, bases=bases, intras=intras, variants=[self.variants[v] for v in kept], turned=turned)
 
 
 def load(folder: Path) -> list[CachedClip]:
@@ -226,12 +256,13 @@ def load(folder: Path) -> list[CachedClip]:
         clips.append(
             CachedClip(
                 here.name,
-                meta["identity"],
+                str(meta["identity"]),
                 np.load(here / "source.npy", mmap_mode="r"),
                 [np.load(here / f"base_{v}.npy", mmap_mode="r") for v in count],
                 [np.load(here / f"intra_{v}.npy", mmap_mode="r") for v in count],
                 meta["variants"],
-                *(np.load(file) if file.exists() else None for file in (here / f"{name}.npy" for name in LABELS)),
+                **{name: np.load(here / f"{name}.npy") for name in LABELS if (here / f"{name}.npy").exists()},
+                turned=np.load(here / "turned.npy", mmap_mode="r") if (here / "turned.npy").exists() else None,
             )
         )
     if not clips:

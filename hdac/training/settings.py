@@ -91,6 +91,9 @@ class TrainSettings:
     flow_weight: float = 0.0
     """face-vid2vid, mobile family (ours): of the picture's motion against optical flow from source to reference, a teacher at
     training only, in units of sampling grids. Photometric terms alone are slow to move anything."""
+    mouth_weight: float = 0.0
+    """Mobile family (ours): of PSNR and perceptual term of the mouth alone, in units of those of whole windows. Lips are small,
+    and what a face says is seen on them; without effect on clips whose landmarks nobody knows."""
     tracking_weight: float = 0.0
     """Mobile family (ours): of keypoints that are detected, against where optical flow says that those of the reference are."""
     teacher: str = ""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from hdac.landmarks import FRONTAL
 from hdac.nets import animation, hybrid, landmarks, residual, segmentation, synthesis, vid2vid
 from hdac.nets.backbones import VGG19_CHANNELS, DistilledVgg, PerceptualMsvgg, load_distilled_vgg, load_msvgg, vgg_features
 from hdac.nets.fusion import FUSIONS
-from hdac.nets.hybrid import PAPER
+from hdac.nets.hybrid import PAPER, Window
 from hdac.nets.keypoints import DetectorSettings
 from hdac.nets.layers import coordinate_grid
 from hdac.nets.motion import MotionSettings
@@ -282,6 +283,56 @@ def test_mirrored_pictures_have_mirrored_landmarks_and_other_frames(prepared: Pa
         raise AssertionError("none of 16 pictures is of the first clip")
     turned = replace(clips[0], poses=np.float32([[0, 0, 0], [30, 0, 0], [-20, 0, 0]]))
     assert turned.yaw_range == 50 and turned.outermost(3) == [2, 1, 0] and clips[0].yaw_range == 0
+
+
+def test_further_references_are_coded_as_the_first_one_is(prepared: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared, tmp_path / "cache")
+    assert main(["turned", str(tmp_path / "cache")]) == 0
+    plain, clips = cache.load(prepared), cache.load(tmp_path / "cache")
+    clip = clips[0]
+    assert clip.turned is not None and clip.turned.shape == (len(clip.variants), cache.N_TURNED, 256 * 256 * 3 // 2)
+    errors = [
+        float(np.mean((clip.others(1, v, -1)[0].astype(float) - plain[0].others(1, v, -1)[0]) ** 2))
+        for v in np.argsort([variant["reference_qp"] for variant in clip.variants])
+    ]
+    assert errors == sorted(errors) and 0 < errors[0] < errors[-1]
+    for target in clip.outermost(3):
+        wanted = [t for t in clip.outermost(3) if t != target][:2]
+        sources = [clip.source[t].astype(float) for t in range(len(clip.source))]
+        nearest = [int(np.argmin([np.abs(one - source).mean() for source in sources])) for one in clip.others(2, 0, target)]
+        assert nearest == wanted
+    assert batches.draw(clips, np.random.default_rng(0), 3, batches.Wants("", n_others=2)).others.shape == (3, 2, 6, 128, 128)
+    assert clip.separate().turned.shape[0] == len(clip.separate().variants)  # type: ignore[union-attr]
+
+
+def test_mouths_are_compared_where_the_window_shows_them() -> None:
+    settings = TrainSettings(size="motion-net-20l", perceptual="", mouth_weight=0.5, window=128)
+    objective = AnimationObjective.__new__(AnimationObjective)
+    torch.nn.Module.__init__(objective)
+    objective.settings, objective.judge = settings, []
+    source = torch.rand(3, 6, 128, 128)
+    landmarks = torch.tensor(FRONTAL).repeat(3, 1, 1) * 0.5
+    landmarks[1] = float("nan")
+    landmarks[2, :, 0] += 0.8  # out of the window
+    blank = torch.zeros(3)
+    batch = batches.Batch(source, source, source, blank, blank, source, blank, landmarks, source[:, None], blank)
+    window, look = Window(32, 32, 64), torch.zeros(3, dtype=torch.bool)
+    picture = window.of(source, 128).clone()
+
+    def loss(shown: torch.Tensor) -> float:
+        return float(objective.mouth(shown, window, batch, look, {}))
+
+    points = ((landmarks[0, 48:] + 1) * 63.5 - 32).round().long()  # packed samples of the window
+    left, top = points.amin(0).tolist()
+    right, bottom = points.amax(0).tolist()
+    assert 0 < left < right < 64 and 0 < top < bottom < 64
+    elsewhere, there = picture.clone(), picture.clone()
+    elsewhere[0, :, : top - 8] += 0.3
+    elsewhere[1:] += 0.3
+    there[0, :, top:bottom, left:right] += 0.3
+    assert loss(picture) == pytest.approx(loss(elsewhere)) and loss(there) > loss(picture) + 5
+    batch = replace(batch, landmarks=torch.full_like(landmarks, float("nan")))
+    assert loss(there) == 0
 
 
 def test_the_landmark_student_learns_where_points_are(prepared: Path, tmp_path: Path) -> None:
