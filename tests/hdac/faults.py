@@ -72,7 +72,10 @@ CODECS: dict[str, LayeredCodec] = {
     "mobile": replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=1e-6, sources=2),
     "mobile-huffman": replace(MOBILE, network="tiny-spade", motion_coder="huffman", intra_period=4),
     "mobile-prior": replace(MOBILE, network="tiny-fomm", motion_coder="prior"),
-    "mobile-labels": replace(MOBILE, network="tiny-segface", intra_period=4),
+    "mobile-labels": replace(MOBILE, network="tiny-segface", intra_period=4, chosen_from="clip"),
+    "mobile-chosen": replace(
+        MOBILE, network="tiny-frontal", motion_coder="prior", refresh="rd", refresh_price=1e-6, sources=2, chosen_from="clip"
+    ),
 }
 
 

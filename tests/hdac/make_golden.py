@@ -29,6 +29,7 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.mobile import Mobile
 from hdac.codecs.stripped import HevcStripped
 from tests.clips import moving_clip
 from tests.hdac.nets import save_tiny
@@ -36,6 +37,7 @@ from tests.hdac.streams import at_all_strengths
 
 GOLDEN = Path(__file__).parent / "golden"
 
+MOBILE = Mobile(qp=40, network="tiny-light", landmark_network="tiny-landmarks", segmentation_network="tiny-segmentation")
 SETTLED: Any = {"i_offset": 12, "lean": True, "intra_period": 4}
 
 STREAMS: dict[str, LayeredCodec] = {
@@ -69,6 +71,12 @@ STREAMS: dict[str, LayeredCodec] = {
     "face-vid2vid-fade": FaceVid2Vid(
         qp=40, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual", fade=2, step=128
     ),
+    "mobile": replace(MOBILE, refresh="rd", refresh_price=0.1, checksum_interval=2),
+    "mobile-huffman": replace(MOBILE, network="tiny-spade", motion_coder="huffman", intra_period=4),
+    "mobile-prior": replace(
+        MOBILE, network="tiny-sup", motion_coder="prior", refresh="rd", refresh_price=1e-6, sources=2, chosen_from="clip"
+    ),
+    "mobile-labels": replace(MOBILE, network="tiny-segface", intra_period=4, chosen_from="clip"),
     "face-vid2vid-switch": FaceVid2Vid(qp=40, network="tiny-tracked", intra_period=2, fade=4, step=128),
 }
 

@@ -97,6 +97,7 @@ TINY_ANIMATIONS = {
     "light": replace(_MOVED, n_learned=3, jacobians=True, dense=True, tracked=False, light_detector=True),
     "learned": replace(_MOVED, n_learned=4),
     "spade": replace(_MOVED, n_learned=0, n_landmarks=20, spade=True),
+    "sup": replace(_MOVED, n_learned=0, n_landmarks=33, frontal=True, n_expression=4),
     "frontal": replace(_MOVED, n_learned=4, n_landmarks=33, frontal=True, n_expression=4),
 }
 """By what is special about them."""
@@ -106,7 +107,7 @@ TINY_SYNTHESES = {
     kind: SynthesisSettings(f"tiny-{kind}", kind, 48 if kind == "segface" else 0, (8, 8, 8), 16, 1) for kind in KINDS_THAT_DRAW
 }
 TINY_SEGMENTATION = SegmentationSettings("tiny-segmentation", 4, 8, 2, 1)
-TINY_LANDMARKS = LandmarkSettings("tiny-landmarks", widths=(4, 8), n_blocks=1, last=4, expansion=1)
+TINY_LANDMARKS = LandmarkSettings("tiny-landmarks", widths=(4, 8, 8, 8), n_blocks=1, last=4, expansion=1)
 
 
 def tiny_animation(settings: AnimationSettings, seed: int = 1) -> AnimationNet:
