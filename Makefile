@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo test check results results-layered results-face install bench clean
+.PHONY: demo test check results results-layered results-face results-mobile install bench clean
 
 # every codec but the second and third uses of H-DAC's networks
 DEMO := h264 hevc hevc-paper hevc-kvazaar vvc av1 vp9 hevc-stripped dac hdac
@@ -71,6 +71,26 @@ results-face: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_vid2vid --out results/face_vid2vid/networks.json
 	$(BIN)/python -m data.prepare $(FULLRES) --size 512 --frames 125 --out runs/clips-512 --force
 	$(BIN)/python -m tests.bench.bench_residual $(CLIPS) runs/clips-512 --out results/face_vid2vid/residual.json
+
+# The mobile family, beside the points of all of them
+MOBILE = $(shell $(BIN)/python -c "from hdac.families import MOBILE; print(*MOBILE)")
+NETWORKS = $(shell $(BIN)/python -c "from hdac.families import LAYERED, MOBILE as M; print(*dict.fromkeys(LAYERED[n].networks[0] for n in M))")
+MOBILE_ABLATIONS := fomm-never fomm-distance fomm-rest fomm-mult mn-adaptive mn-huffman mn-prior mn-128 mn-256 mn-error
+results-mobile: $(VENV)/.installed-test
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 $(LAYERED) --anchors results/face_vid2vid \
+		--metrics psnr ssim lpips msvgg_distilled temporal face animation --out results/mobile
+	$(BIN)/rd-plot results/mobile --format svg
+	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(MOBILE)
+	$(BIN)/rd-report results/mobile
+	$(BIN)/rd-sweep --sequences $(PICTURES:%=$(CLIPS)/%.mp4) --plugin tests/bench/mobile_ablations.py --codecs $(MOBILE_ABLATIONS) \
+		--frames 125 --points 3 --regime one-intra --metrics psnr lpips temporal face --jobs $(JOBS) --cache runs/cache --no-report \
+		--out results/mobile/ablations
+	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
+	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
+	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --networks landmarks $(NETWORKS) --out results/mobile/int8.json
+	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile
+	$(BIN)/python -m tests.bench.bench_composition $(FULLRES)/*.mp4 --out results/mobile/composition.json
+	$(BIN)/python -m tests.bench.paper_tables results/mobile --out results/mobile/tables.md
 
 install: $(VENV)/.installed
 
