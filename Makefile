@@ -73,8 +73,9 @@ results-face: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_residual $(CLIPS) runs/clips-512 --out results/face_vid2vid/residual.json
 
 # The mobile family, beside the points of all of them
-MOBILE = $(shell $(BIN)/python -c "from hdac.families import MOBILE; print(*MOBILE)")
-NETWORKS = $(shell $(BIN)/python -c "from hdac.families import LAYERED, MOBILE as M; print(*dict.fromkeys(LAYERED[n].networks[0] for n in M))")
+THERE := from hdac.families import LAYERED, MOBILE; there = [name for name in MOBILE if not LAYERED[name].missing()]
+MOBILE = $(shell $(BIN)/python -c "$(THERE); print(*there)")
+NETWORKS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(LAYERED[name].networks[0] for name in there))")
 MOBILE_ABLATIONS := fomm-never fomm-distance fomm-rest fomm-mult mn-adaptive mn-huffman mn-prior mn-128 mn-256 mn-error
 results-mobile: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 $(LAYERED) --anchors results/face_vid2vid \

@@ -263,12 +263,16 @@ def _decode_pipe(output: Path, tolerant: bool) -> None:
 def _animate(args: argparse.Namespace) -> None:
     """Conference mode."""
     _check_output(args.output, args.force)
-    from hdac.conference import Conference
+    from data.faces import HaarCascade
+    from hdac.conference import Conference, fitted
     from hdac.nets.animation import PointNet
     from hdac.nets.landmarks import LandmarkNet
     from hdac.network import by_name
 
-    avatar, call = read_clip(args.avatar, frames=1), read_clip(args.call, frames=args.frames)
+    avatar, call = fitted(read_clip(args.avatar, frames=1)), read_clip(args.call, frames=args.frames)
+    for path, clip in ((args.avatar, avatar), (args.call, call)):
+        if not len(HaarCascade().boxes(clip.rgb(slice(1))[0])):
+            print(f"warning: no face found in {path}", file=sys.stderr)
     network, landmarks = by_name(args.network, PointNet), by_name(Mobile.landmark_network, LandmarkNet)
     conference = Conference(avatar, network, landmarks, args.threshold)
     pictures = list(tqdm(conference.call(call), total=call.n_frames, desc="animating", unit="frame"))
@@ -389,7 +393,7 @@ def _parser() -> argparse.ArgumentParser:
     decoder.set_defaults(command=_decode)
 
     animator = commands.add_parser("animate", help="a picture that moves as the face in a call does (conference mode)")
-    animator.add_argument("avatar", type=Path, help="picture of a person, of any size; of a video the first frame")
+    animator.add_argument("avatar", type=Path, help="picture of a person; of a video the first frame")
     animator.add_argument("call", type=Path, help="video of whoever moves it")
     animator.add_argument("output", type=Path, help="as of decode")
     animator.add_argument("--network", default="motion-net-10u+20l", help="weights of the mobile family, else %(default)s")

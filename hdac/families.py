@@ -92,31 +92,72 @@ def _layered(
 _DAC_PAPER = "Konuko et al., ICASSP 2021"
 _HDAC_PAPER = "Konuko et al., ICIP 2022"
 _FACE_PAPER = "Wang et al., CVPR 2021"
+_FOMM_PAPER = "Siarohin et al., NeurIPS 2019"
 _MOTION_NET_PAPER = "Oquab et al., CVPR workshops 2021"
+_FRONTALIZER_PAPER = "Oquab et al., CVPR workshops 2022"
+_LIGHT_PAPER = "Lu and Zheng, ZTE Communications 2023"
+
+_LANDMARKS, _LABELS = (Mobile.landmark_network,), (Mobile.segmentation_network,)
+_POINTS = {
+    "10u": ("10 keypoints move", ()),
+    "20l": ("20 landmarks move", _LANDMARKS),
+    "68l": ("68 landmarks move", _LANDMARKS),
+    "10u+20l": ("10 keypoints and 20 landmarks move", _LANDMARKS),
+}
+_DRAWN = ", and eyes, brows and lips drawn of 60 landmarks, move"
+_SPADE = {key: what.replace(" move", _DRAWN) for key, (what, _) in _POINTS.items()}
+_FRONTAL = {
+    "sup": ("33 landmarks", _LANDMARKS),
+    "unsup": ("10 keypoints", ()),
+    "sup+unsup": ("33 landmarks and 10 keypoints", _LANDMARKS),
+    "expr": ("33 landmarks, 10 keypoints and 16 expression codes", _LANDMARKS),
+}
+_JACOBIANS = "10 keypoints with Jacobians move"
+
+
+def _small(name: str, title: str, what: str, paper: str, students: tuple[str, ...] = ()) -> Family:
+    return _layered(name, title, f"{what} a BPG reference.", _mobile(name), (name, *students), paper)
+
 
 _MOBILE = (
+    _small("fomm", "FOMM", _JACOBIANS, _FOMM_PAPER),
+    _layered(
+        "fomm-mult",
+        "FOMM, nearest of 3",
+        f"{_JACOBIANS} the nearest of up to three BPG references.",
+        _mobile("fomm", sources=3),
+        ("fomm",),
+        _FRONTALIZER_PAPER,
+    ),
+    *(
+        _small(f"motion-net-{key}", f"Motion Net {key.upper()}", what, _MOTION_NET_PAPER, students)
+        for key, (what, students) in _POINTS.items()
+    ),
+    *(
+        _small(f"motion-spade-{key}", f"Motion-SPADE {key.upper()}", what, _MOTION_NET_PAPER, _LANDMARKS)
+        for key, what in _SPADE.items()
+        if key != "68l"
+    ),
+    *(
+        _small(f"segface-{n}", f"SegFace {n}", f"Label maps of {n}x{n} draw the face of", _MOTION_NET_PAPER, _LABELS)
+        for n in (48, 64)
+    ),
+    _small("nth", "NTH", "68 landmarks draw the face of", "Zakharov et al., ICCV 2019", _LANDMARKS),
+    _small("bilayer", "Bilayer", "68 landmarks draw and texture the face of", "Zakharov et al., ECCV 2020", _LANDMARKS),
     *(
         _layered(
-            name,
-            title,
-            f"{what} over BPG references, small networks.",
-            _mobile(name),
-            (name, "landmarks"),
-            _MOTION_NET_PAPER,
+            f"frontalizer-{key}",
+            f"Frontalizer {key}",
+            f"{what} move up to three BPG references, merged.",
+            _mobile(f"frontalizer-{key}", sources=3),
+            (f"frontalizer-{key}", *students),
+            _FRONTALIZER_PAPER,
         )
-        for name, title, what in (
-            ("motion-net-20l", "Motion Net 20L", "20 landmarks"),
-            ("motion-net-10u+20l", "Motion Net 10U+20L", "10 keypoints and 20 landmarks"),
-            ("motion-spade-10u+20l", "Motion-SPADE 10U+20L", "10 keypoints, 20 landmarks and drawn eyes, brows and lips"),
-        )
+        for key, (what, students) in _FRONTAL.items()
     ),
-    _layered(
-        "fomm",
-        "FOMM",
-        "10 keypoints with Jacobians over BPG references.",
-        _mobile("fomm"),
-        ("fomm",),
-        "Siarohin et al., NeurIPS 2019",
+    *(
+        _small(f"ultralight{left}", f"Ultra-lightweight{left}", f"By a detector of {n} blocks, {_JACOBIANS}", _LIGHT_PAPER)
+        for left, n in (("", 7), ("-6", 6), ("-5", 5))
     ),
 )
 MOBILE: tuple[str, ...] = tuple(family.name for family in _MOBILE)

@@ -28,7 +28,7 @@ of order 0, an end-of-frame escape) are measured beside this one in tests/bench/
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,7 @@ from hdac.range_coder import Context, RangeDecoder, RangeEncoder
 
 STEPS = (64, 128, 256, 512)
 """Quantiser steps per unit. At 256 pixels, where [-1, 1] spans the picture, 1/64 is 2 pixels and 1/512 a quarter."""
+Bound = int | NDArray[np.int32]
 JACOBIAN_LIMIT = 8
 """chosen: entries of a Jacobian are clipped to [-8, 8]; those of faces are near the identity."""
 MAX_KEYPOINTS = 1024
@@ -167,7 +168,7 @@ class RoundedSettings(Protocol):
 SettingsT = TypeVar("SettingsT", bound=TableSettings)
 
 
-def parities(symbols: Symbols) -> bytes:
+def parities(symbols: NDArray[Any]) -> bytes:
     """The lowest bit of every symbol: (K C + 7) // 8 bytes. What an encoder sends with a new reference.
 
     The reference's keypoints are the decoder's own, found by a network in floating point: on another machine a value may come
@@ -183,11 +184,16 @@ def settle(settings: RoundedSettings, exact: NDArray[np.float64], sent: bytes) -
     symbol near has.
     """
     low, high = settings.bounds
-    exact = np.clip(exact, low, high)
+    if len(sent) != (exact.size + 7) // 8:
+        raise BitstreamError(f"{len(sent)} bytes of parities for {exact.size} symbols")
+    return nearest(exact, np.unpackbits(np.frombuffer(sent, np.uint8), count=exact.size), low, high)
+
+
+def nearest(exact: NDArray[np.float64], wanted: NDArray[np.uint8], low: Bound, high: Bound) -> Symbols:
+    """The symbols nearest to these numbers that have these lowest bits, within bounds. Raises BitstreamError where there are
+    none within a step."""
+    exact, wanted = np.clip(exact, low, high), wanted.reshape(exact.shape)
     rounded = np.rint(exact).astype(np.int32)
-    if len(sent) != (rounded.size + 7) // 8:
-        raise BitstreamError(f"{len(sent)} bytes of parities for {rounded.size} symbols")
-    wanted = np.unpackbits(np.frombuffer(sent, np.uint8), count=rounded.size).reshape(rounded.shape)
     other = np.where(exact > rounded, rounded + 1, rounded - 1).astype(np.int32)
     settled = np.where((rounded & 1) == wanted, rounded, other).astype(np.int32)
     if (np.abs(settled - exact) > 1).any() or (settled < low).any() or (settled > high).any():

@@ -5,9 +5,7 @@ map (`hdac.label_maps`).
                statistics of its own, in one frame of the range coder. No bytes where nothing moves. With a reference its
                parities travel, and everything is predicted from it
     huffman    Oquab et al. 2021 (`hdac.published_coders`): one table of everything, no Jacobians; begins as ours does
-    prior      Oquab et al. 2022 (likewise): in quantisers of its own; with a reference nothing travels, and the first frame
-               behind it says where everything is. The reference's own values either side rounds for itself: another machine
-               may come to a neighbouring step
+    prior      Oquab et al. 2022 (likewise): in quantisers of its own; with a reference parities, and then differences, too
 
 But for the last one, values that have moved by no more than HOLD steps stay as they were: noise of less than a step costs
 nothing.
@@ -38,6 +36,8 @@ from hdac.published_coders import (
 from hdac.range_coder import RangeDecoder, RangeEncoder
 
 CODERS = tuple(MOTION_CODERS)
+STEP = 64
+"""Chosen on training clips: 128 takes two thirds more bits of motion for half a percent of LPIPS."""
 
 Array = NDArray[np.float32]
 
@@ -95,7 +95,7 @@ class PointSettings:
     jacobians: bool = False
     n_expression: int = 0
     """Even."""
-    step: int = 128
+    step: int = STEP
     """Quantiser steps per unit, one of `hdac.keypoints.STEPS`; the coder by a prior has steps of its own."""
     map_side: int = 0
     """Label maps instead of points, where it is not 0."""
@@ -331,12 +331,6 @@ class _HuffmanSymbolDecoder:
 # -- by a prior ------------------------------------------------------------------------------------------------------
 
 
-def _rounded(settings: PriorSettings, values: Values) -> tuple[NDArray[np.int64], Values]:
-    """Symbols, and what they stand for."""
-    symbols = settings.quantise(*values.as_published)
-    return symbols, Values.of(settings.dequantise(symbols))
-
-
 class _PriorPointEncoder:
     """As published in 2022."""
 
@@ -345,28 +339,30 @@ class _PriorPointEncoder:
         self.coder = PriorEncoder(self.settings, prior)
 
     def start(self, at_rest: Values) -> tuple[bytes | None, Values]:
-        self.coder.start(np.zeros(len(self.coder.kinds), np.int64))
-        return None, _rounded(self.settings, at_rest)[1]
+        symbols = self.settings.quantise(*at_rest.as_published)
+        self.coder.start(symbols)
+        return parities(symbols), Values.of(self.settings.dequantise(symbols))
 
     def encode(self, values: Values) -> tuple[bytes, Values]:
-        symbols, had = _rounded(self.settings, values)
-        return self.coder.encode(symbols), had
+        symbols = self.settings.quantise(*values.as_published)
+        return self.coder.encode(symbols), Values.of(self.settings.dequantise(symbols))
 
 
 class _PriorPointDecoder:
     """The mirror image of _PriorPointEncoder."""
 
-    n_at_rest = 0
-
     def __init__(self, settings: PointSettings, prior: Prior) -> None:
         self.settings = settings.published
         self.coder = PriorDecoder(self.settings, prior)
+        self.n_at_rest = (len(self.coder.kinds) + 7) // 8
 
     def start(self, at_rest: Values, sent: bytes | None) -> Values:
-        if sent is not None:
-            raise BitstreamError("a reference with points that the coder by a prior does not send")
-        self.coder.start(np.zeros(len(self.coder.kinds), np.int64))
-        return _rounded(self.settings, at_rest)[1]
+        if sent is None or len(sent) != self.n_at_rest:
+            raise BitstreamError(f"a reference with {len(sent or b'')} bytes of parities of its points, not {self.n_at_rest}")
+        bits = np.unpackbits(np.frombuffer(sent, np.uint8), count=len(self.coder.kinds))
+        symbols = self.settings.quantise(*at_rest.as_published, sent=bits)
+        self.coder.start(symbols)
+        return Values.of(self.settings.dequantise(symbols))
 
     def decode(self, frame_bytes: bytes) -> Values:
         return Values.of(self.settings.dequantise(self.coder.decode(frame_bytes)))

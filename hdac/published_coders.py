@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data.errors import BitstreamError, InputError
-from hdac.keypoints import KeypointSettings, Symbols
+from hdac.keypoints import KeypointSettings, Symbols, nearest
 from hdac.range_coder import PROBABILITY_BITS, RangeDecoder, RangeEncoder
 
 # -- Huffman ---------------------------------------------------------------------------------------------------------
@@ -175,19 +175,35 @@ class PriorSettings:
         landmarks: ArrayLike | None = None,
         jacobians: ArrayLike | None = None,
         expression: ArrayLike | None = None,
+        sent: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.int64]:
-        """(n,) symbols of a frame. learned, landmarks: (K, 2) in [-1, 1]; jacobians (U, 2, 2); expression (M,) in [-1, 1]."""
-        parts = []
+        """(n,) symbols of a frame. learned, landmarks: (K, 2) in [-1, 1]; jacobians (U, 2, 2); expression (M,) in [-1, 1].
+
+        sent: the lowest bits of all symbols, (n,), as an encoder found them; None: they are rounded. Raises BitstreamError
+        where no symbols near have them.
+        """
+        parts: list[NDArray[np.int64]] = []
+
+        def add(values: ArrayLike | None, kind: str) -> NDArray[np.int64]:
+            exact = _in_steps(np.asarray(values, np.float64), kind)
+            low, high = _bounds(kind)
+            if sent is None:
+                parts.append(np.clip(np.rint(exact), low, high).astype(np.int64).ravel())
+            else:
+                begin = sum(map(len, parts))
+                parts.append(nearest(exact, sent[begin : begin + exact.size], low, high).astype(np.int64).ravel())
+            return parts[-1]
+
         for points, name, count in ((learned, "learned", self.n_learned), (landmarks, "landmark", self.n_landmarks)):
             if count:
                 table = np.asarray(points, np.float64).reshape(count, 2)
-                mean = _to_symbols(table.mean(0), "mean")
-                parts += [mean, _to_symbols(table - _from_symbols(mean, "mean"), name)]
+                mean = add(table.mean(0), "mean")
+                add(table - _from_symbols(mean, "mean"), name)
         if self.jacobians:
-            parts.append(_to_symbols(np.asarray(jacobians, np.float64), "jacobian"))
+            add(jacobians, "jacobian")
         if self.n_expression:
-            parts.append(_to_symbols(np.asarray(expression, np.float64), "expression"))
-        return np.concatenate([part.ravel() for part in parts])
+            add(expression, "expression")
+        return np.concatenate(parts)
 
     def dequantise(self, symbols: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """By name of `quantise`'s arguments, as a decoder has them."""
@@ -217,11 +233,16 @@ def _unit(kind: str) -> float:
     return ((1 << LIMIT_BITS[kind]) - 1) / (2 * (JACOBIAN_RANGE if kind == "jacobian" else 1))
 
 
-def _to_symbols(values: NDArray[np.float64], kind: str) -> NDArray[np.int64]:
-    limit = 1 << LIMIT_BITS[kind]  # twice the range: relative positions may be as large as the picture
+def _bounds(kind: str) -> tuple[int, int]:
+    """Least and largest symbol. Relative positions may be as large as the picture: theirs are twice as far apart."""
+    limit = 1 << LIMIT_BITS[kind] - (kind not in ("learned", "landmark"))
+    return -limit, limit - 1
+
+
+def _in_steps(values: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
     if not np.isfinite(values).all():
         raise InputError(f"{kind}: {values[~np.isfinite(values)][0]} cannot be coded")
-    return np.clip(np.rint(values * _unit(kind)), -limit, limit - 1).astype(np.int64)
+    return values * _unit(kind)
 
 
 def _from_symbols(symbols: NDArray[np.int64], kind: str) -> NDArray[np.float64]:
@@ -301,9 +322,9 @@ class PriorDecoder(_ByPrior):
                 if size <= N_EXACT:
                     raise BitstreamError(f"{kind}: a difference of {size} in the class of larger ones")
             symbols[i] += -size if size and coder.decode_uniform(1) else size
-            limit = 1 << LIMIT_BITS[kind]
-            if not -limit <= symbols[i] < limit:
-                raise BitstreamError(f"{kind}: symbol {symbols[i]} is outside of [{-limit}, {limit})")
+            low, high = _bounds(kind)
+            if not low <= symbols[i] <= high:
+                raise BitstreamError(f"{kind}: symbol {symbols[i]} is outside of [{low}, {high}]")
         coder.end_frame()
         self.last = symbols
         return symbols.copy()

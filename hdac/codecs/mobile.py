@@ -35,7 +35,7 @@ from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import check_size, checked_units
 from hdac.codecs.refresh import RULES, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.points import CODERS, PointEncoder, PointSettings, Values, motion_distance
+from hdac.points import CODERS, STEP, PointEncoder, PointSettings, Values, motion_distance
 from hdac.published_coders import Lengths, Prior
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from hdac.codecs.source_choice import SourceChoice
     from hdac.nets.animation import PointNet
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_SOURCES = 3
@@ -83,9 +83,9 @@ class Mobile(AnimationCodec):
     worth most (`hdac.codecs.source_choice`), which an encoder must have to the end."""
     motion_coder: str = "adaptive"
     """One of `hdac.points.CODERS`."""
-    step: int = 64
-    """Quantiser steps per unit of points, Jacobians apart. Chosen on training clips: 128 takes two thirds more bits of motion
-    for half a percent of LPIPS. A filter over time that slows what moves little saves a twelfth, and costs more in NME."""
+    step: int = STEP
+    """Quantiser steps per unit of points, Jacobians apart. A filter over time that slows what moves little saves a twelfth of
+    the bits (training clips), and costs more in NME."""
     best_look: bool = True
     int8: bool = False
     """Whether points and labels are found by networks in 8-bit integers (`hdac.int8`)."""
@@ -236,15 +236,15 @@ class _Sender:
 
     def _reference(self, t: int, of: int, kind: int) -> Unit:
         """A picture of frame `of`, sent with frame t."""
-        picture, shown = self.codec.new_picture(self.clip, of)
-        sent, at_rest = self.coder.start(self.animator.refer_to(shown, kind == _FURTHER))
+        picture, decoded = self.codec.new_picture(self.clip, of)
+        sent, at_rest = self.coder.start(self.animator.refer_to(decoded, kind == _FURTHER))
         self.animator.rest_at(at_rest)
         if of != t:
-            layer, had = self.coder.encode(self.animator.values(self._source(t)))
-            kind, sent, shown = kind + _ELSEWHERE, (sent or b"") + layer, self.animator.task(had, self.size)()
+            layer, _ = self.coder.encode(self.animator.values(self._source(t)))
+            kind, sent = kind + _ELSEWHERE, (sent or b"") + layer
         self.sources = [*self.sources, of] if kind & _FURTHER else [of]
         self.last = t
-        self.rule.refreshed(self._source(t), shown, 8 * len(picture))
+        self.rule.refreshed(self._source(of), decoded, 8 * len(picture))  # what a reference loses of its own frame
         return Unit(reference=bytes((kind,)) + picture, keypoints=sent)
 
     def _source(self, t: int) -> Planes:

@@ -104,35 +104,37 @@ class PointAnimator:
         packed = self.stage.packed(self.stage.seen(planes))
         s = self.net.settings
         net, student = (self.net, self.student) if of_reference or self._finding is None else self._finding
-        learned, jacobians = None, None
+        learned, jacobians, landmarks = None, None, None
+        if student is not None:
+            landmarks = student(packed)[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
         if s.n_learned and s.tracked and self.sources and not of_reference:
-            learned = self._tracked(packed)
+            learned = self._tracked(packed, landmarks)
         elif s.n_learned:
             found = net.detect(packed)
             assert found is not None
             learned = found.position[0].numpy()
             jacobians = None if found.jacobian is None else found.jacobian[0].numpy()
-        landmarks = None
-        if student is not None:
-            landmarks = student(packed)[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
         found_codes = net.express(packed)
         expression = None if found_codes is None else found_codes[0].numpy()
         labels = None if of_reference else self._segmented(packed)
         return Values(learned, jacobians, landmarks, expression, labels)
 
-    def _tracked(self, packed: Tensor) -> Array:
-        """Keypoints of the reference that optical flow makes most like the picture, where the flow says that they have gone."""
-        flows = [torch.from_numpy(optical_flow(luma_of(packed), luma_of(one.seen.picture)))[None] for one in self.sources]
-        number = 0
-        if len(flows) > 1:
-            grid = coordinate_grid(flows[0].shape[1], flows[0].shape[2], packed)
-            warped = [warp_packed(one.seen.picture, grid + flow) for one, flow in zip(self.sources, flows, strict=True)]
-            errors = [float((picture - packed).square().mean()) for picture in warped]
-            number = errors.index(min(errors))
-        points = self.sources[number].values.learned
-        assert points is not None
-        found: Array = followed(torch.from_numpy(points)[None], flows[number])[0].numpy()
-        return found
+    def _tracked(self, packed: Tensor, landmarks: Array | None) -> Array:
+        """Where optical flow says that keypoints of a reference have gone: of the one that the flow makes most like the picture
+        among those that a decoder would animate by them. Where references are merged, all of it is by the first one's."""
+        sources = self.sources[:1] if self.net.settings.frontal else self.sources
+        flows = [torch.from_numpy(optical_flow(luma_of(packed), luma_of(one.seen.picture)))[None] for one in sources]
+        grid = coordinate_grid(flows[0].shape[1], flows[0].shape[2], packed)
+        found: list[tuple[bool, float, Array]] = []
+        for number, (one, flow) in enumerate(zip(sources, flows, strict=True)):
+            assert one.values.learned is not None
+            points: Array = followed(torch.from_numpy(one.values.learned)[None], flow)[0].numpy()
+            if len(sources) == 1:
+                return points
+            of_another = self._nearest(Values(learned=points, landmarks=landmarks)) != number
+            error = float((warp_packed(one.seen.picture, grid + flow) - packed).square().mean())
+            found.append((of_another, error, points))
+        return min(found, key=lambda one: one[:2])[2]
 
     def _segmented(self, packed: Tensor) -> NDArray[np.uint8] | None:
         """A label stays what it was where it is nearly as likely as another: what flickers takes bits."""

@@ -17,8 +17,9 @@ both. Which of them, and what else a picture is made of, are settings of one net
 
 What differs from the papers, in lite size: pictures are packed 4:2:0 (`hdac.nets.picture`); the reference picture itself is
 warped, and what the blocks give is a gated correction of it, as everywhere in this project; the masks of the K + 1 motions
-begin as bells around the points, so that points move what is near them before anything is learnt; and networks are told the
-quantiser of the reference.
+begin as bells around the points, so that points move what is near them before anything is learnt; networks are told the
+quantiser of the reference; and no network of facial action units asks expression codes for anything (2022's L_E): what they
+say, pictures teach alone.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class AnimationSettings(NetworkSettings):
             raise InputError("a network with neither keypoints nor landmarks moves nothing")
         if (self.jacobians or self.light_detector) and not self.n_learned:
             raise InputError("Jacobians and a detector are those of learned keypoints, of which there are none")
+        if self.jacobians and self.tracked:
+            raise InputError("keypoints that are followed by optical flow have no Jacobians")
         if self.jacobians and self.frontal:
             raise InputError("points with Jacobians have no frontal position")
         if not 4 <= self.light_blocks <= len(LIGHT_BLOCKS):

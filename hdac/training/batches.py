@@ -64,7 +64,8 @@ class Wants:
 def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, wants: Wants = Wants("base")) -> Batch:
     """A random batch: people with equal chances, then one of their clips, a variant, a frame; half of them mirrored.
 
-    Where other frames are wanted, every second picture is of a clip in which the head turns, if there is any.
+    Where other frames are wanted, every second picture is of a clip in which the head turns, if there is any; and of those
+    every second one has the head turned as far as one of the other frames, the rest less far.
     """
     everybody, turning = _people(clips), _people([clip for clip in clips if wants.n_others and clip.yaw_range > TURNING])
     picks = []
@@ -72,7 +73,8 @@ def draw(clips: list[CachedClip], rng: np.random.Generator, size: int, wants: Wa
         people = turning if turning and i % 2 else everybody
         person = people[rng.integers(len(people))]
         clip = person[rng.integers(len(person))]
-        picks.append((clip, int(rng.integers(len(clip.bases))), int(rng.integers(len(clip.source)))))
+        targets = clip.targets(near=bool(i // 2 % 2)) if people is turning else range(len(clip.source))
+        picks.append((clip, int(rng.integers(len(clip.bases))), targets[int(rng.integers(len(targets)))]))
     batch = collect(picks, wants)
     mirrored = torch.from_numpy(rng.random(size) < 0.5)
     return replace(

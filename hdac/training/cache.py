@@ -11,8 +11,9 @@ Every clip (256x256; `python -m data.prepare` cuts them) becomes a folder:
     poses.npy     float32 (n, 3)       head poses of the same frames, for face-vid2vid (`hdac.training.teachers`)
     landmarks.npy float32 (n, 68, 2)   their landmarks in [-1, 1], for the landmark student and what is driven by landmarks
     labels.npy    uint8 (n, 64, 64)    their label maps, for the segmentation student
-    turned.npy    uint8 (V, N_TURNED, H*W*3/2)   further references for Frontalizer: the outermost frames (`outermost`) as BPG
-                                                 pictures of every variant's reference QP
+    turned.npy    uint8 (V, N_TURNED, H*W*3/2)   further references for Frontalizer: frames in which the head is turned
+                                                 farthest, as BPG pictures of every variant's reference QP
+    turned_at.npy int64 (N_TURNED,)              which of the stored frames these are
 
 Quantisers are drawn per clip from its name, so a cache is the same whenever and in whichever order it is made. Clips that
 are done are not coded again.
@@ -48,6 +49,8 @@ from hdac.codecs import reference
 HEIGHT = WIDTH = 256
 LABELS = ("poses", "landmarks", "labels")
 """What teachers say of a clip."""
+NEAR = 5.7
+"""Degrees, 0.1 rad, between the yaw of a source and that of target B2 (Oquab et al. 2022, section 4)."""
 N_TURNED = 3
 """One more than are ever wanted: the target's own is none."""
 
@@ -141,17 +144,21 @@ def _bpg(clip: Clip, t: int, qp: int) -> NDArray[np.uint8]:
 
 
 def add_turned(clips: list[CachedClip], folder: Path) -> None:
-    """Writes turned.npy for the clips of a cache that have none yet; shows progress. Head poses should be there."""
+    """Writes turned.npy for the clips of a cache that have none yet; shows progress. Raises InputError where nobody knows how
+    heads are turned."""
     todo = [clip for clip in clips if clip.turned is None]
+    if blind := [clip.name for clip in todo if clip.poses is None]:
+        raise InputError(f"{len(blind)} clips of {folder} have no head poses, {blind[0]} first: hdac train poses {folder}")
     for clip in tqdm(todo, desc="coding further references", unit="clip"):
-        coded = np.empty((len(clip.variants), N_TURNED, clip.source.shape[1]), np.uint8)
-        for number, t in enumerate(clip.outermost(N_TURNED)):
+        coded, at = np.empty((len(clip.variants), N_TURNED, clip.source.shape[1]), np.uint8), clip.outermost(N_TURNED)
+        for number, t in enumerate(at):
             one = Clip.from_yuv_bytes(np.array(clip.source[t]).tobytes(), WIDTH, HEIGHT, Fraction(25))
             for v, variant in enumerate(clip.variants):
                 coded[v, number] = _bpg(one, 0, variant["reference_qp"])
+        np.save(folder / clip.name / "turned_at.npy", np.array(at))
         part = folder / clip.name / ".turned.npy"
         np.save(part, coded)
-        part.rename(folder / clip.name / "turned.npy")
+        part.rename(folder / clip.name / "turned.npy")  # last: what is there is whole
 
 
 def find_clips(path: Path) -> list[Path]:
@@ -213,6 +220,7 @@ class CachedClip:
     landmarks: NDArray[np.float32] | None = None
     labels: NDArray[np.uint8] | None = None
     turned: NDArray[np.uint8] | None = None
+    turned_at: NDArray[np.int64] | None = None
 
     @functools.cached_property
     def yaw_range(self) -> float:
@@ -231,11 +239,23 @@ class CachedClip:
     def others(self, count: int, variant: int, target: int) -> list[NDArray[np.uint8]]:
         """`outermost` frames as decoders have them: coded as the variant's references are or, where they have not been coded,
         as they are."""
-        if self.turned is None:
+        if self.turned is None or self.turned_at is None:
             return [self.source[other] for other in self.outermost(count, target)]
-        coded = zip(self.outermost(N_TURNED), self.turned[variant], strict=True)
+        coded = zip(self.turned_at.tolist(), self.turned[variant], strict=True)
         found = [picture for t, picture in coded if t != target] or [self.turned[variant][0]]
         return [found[n % len(found)] for n in range(count)]  # of clips of two frames one comes twice
+
+    def targets(self, near: bool) -> list[int]:
+        """Stored frames in which the head is turned nearly as far as it ever is, to either side, or less far (Oquab et al.
+        2022, section 4: B2 and B1). All frames where there are none, or nobody knows."""
+        everything = list(range(len(self.source)))
+        if self.poses is None or np.isnan(self.poses[:, 0]).all():
+            return everything
+        yaw = self.poses[:, 0]
+        low, high = np.nanmin(yaw), np.nanmax(yaw)
+        outer = np.minimum(np.abs(yaw - low), np.abs(yaw - high)) < NEAR
+        inner = (yaw > low) & (yaw < high)
+        return np.flatnonzero(outer if near else inner).tolist() or everything
 
     def separate(self) -> CachedClip:
         """With those variants only that have references of their own, as in the paper. Raises InputError where none has."""
@@ -263,6 +283,7 @@ def load(folder: Path) -> list[CachedClip]:
                 meta["variants"],
                 **{name: np.load(here / f"{name}.npy") for name in LABELS if (here / f"{name}.npy").exists()},
                 turned=np.load(here / "turned.npy", mmap_mode="r") if (here / "turned.npy").exists() else None,
+                turned_at=np.load(here / "turned_at.npy") if (here / "turned.npy").exists() else None,
             )
         )
     if not clips:

@@ -429,8 +429,8 @@ class AnimationObjective(Objective):
         compared, more, rgb, wanted_rgb = self.compare(out.picture, window.of(batch.source, height), look)
         terms.update(more)
         loss = loss + compared
-        if s.mouth_weight:
-            loss = loss + s.mouth_weight * self.mouth(out.picture, window, batch, look, terms)
+        if s.feature_weight:
+            loss = loss + s.feature_weight * self.features(out.picture, window, batch, look, terms)
         terms["warp"] = -psnr_db(out.warped, batch.source).mean()
         loss = loss + s.warp_weight * terms["warp"]
         if s.flow_weight and self.net.settings.n_points and reference.flows is None:
@@ -440,26 +440,28 @@ class AnimationObjective(Objective):
             loss = loss + self.detected(found, batch, generator, terms)
         return loss, terms, rgb, wanted_rgb, look
 
-    def mouth(self, picture: Tensor, window: Window, batch: Batch, look: Tensor, terms: dict[str, Tensor]) -> Tensor:
-        """The loss of mouths, of those that lie in the window as a whole. picture: of the window, packed."""
+    def features(self, picture: Tensor, window: Window, batch: Batch, look: Tensor, terms: dict[str, Tensor]) -> Tensor:
+        """The loss of mouths and eyes, of those that lie in the window as a whole. picture: of the window, packed."""
         height, width = (2 * n for n in batch.source.shape[-2:])
-        points = to_samples(batch.landmarks[:, MOUTH], height, width)
-        low, high = points.amin(1), points.amax(1)
-        square = Square((low + high) / 2, MOUTH_MARGIN * (high - low).amax(-1), torch.zeros_like(low[:, 0]))
+        points = to_samples(batch.landmarks, height, width)
         corner = torch.tensor([2.0 * window.left, 2.0 * window.top], device=points.device)
-        inside = torch.minimum(square.centre - corner, corner + 2 * window.side - 1 - square.centre).amin(-1) >= square.side / 2
         loss = torch.zeros((), device=picture.device)
-        if not inside.any():  # or no landmarks are known: comparisons with NaN are false
-            return loss
-        there = Square(*(values[inside] for values in square))
-        wanted = cut(batch.source[inside], there, MOUTH_SIDE)
-        shown = cut(picture[inside], there._replace(centre=there.centre - corner), MOUTH_SIDE)
-        terms["mouth"] = -psnr_db(shown, wanted).mean()
-        loss = self.settings.psnr_weight * -psnr_db(shown, wanted).sum() / len(picture)
-        best = look[inside]
-        if self.judge and best.any():
-            distance = self.judge[0](to_rgb(wanted)[best].clamp(0, 1), to_rgb(shown)[best].clamp(0, 1))
-            loss = loss + self.settings.perceptual_weight * distance.sum() / len(picture)
+        for name, part in FEATURES.items():
+            low, high = points[:, part].amin(1), points[:, part].amax(1)
+            square = Square((low + high) / 2, MARGIN * (high - low).amax(-1), torch.zeros_like(low[:, 0]))
+            far = torch.minimum(square.centre - corner, corner + 2 * window.side - 1 - square.centre)
+            inside = far.amin(-1) >= square.side / 2
+            if not inside.any():  # or no landmarks are known: comparisons with NaN are false
+                continue
+            there = Square(*(values[inside] for values in square))
+            wanted = cut(batch.source[inside], there, FEATURE_SIDE)
+            shown = cut(picture[inside], there._replace(centre=there.centre - corner), FEATURE_SIDE)
+            terms[name] = -psnr_db(shown, wanted).mean()
+            loss = loss + self.settings.psnr_weight * -psnr_db(shown, wanted).sum() / len(picture)
+            best = look[inside]
+            if self.judge and best.any():
+                distance = self.judge[0](to_rgb(wanted)[best].clamp(0, 1), to_rgb(shown)[best].clamp(0, 1))
+                loss = loss + self.settings.perceptual_weight * distance.sum() / len(picture)
         return loss
 
     def detected(self, found: Keypoints, batch: Batch, generator: torch.Generator, terms: dict[str, Tensor]) -> Tensor:
@@ -509,10 +511,10 @@ class AnimationObjective(Objective):
         }
 
 
-MOUTH = slice(48, 68)
-"""Of the 68 landmarks."""
-MOUTH_MARGIN, MOUTH_SIDE = 1.5, 64
-"""Chosen: side of the square around a mouth, in those of its longer side; and in luma samples, when it is compared."""
+FEATURES = {"mouth": slice(48, 68), "eyes": slice(36, 48)}
+"""Which of the 68 landmarks."""
+MARGIN, FEATURE_SIDE = 1.5, 64
+"""Chosen: side of the square around mouth or eyes, in that of their longer extent; and in luma samples, when compared."""
 STUDENT = "landmarks"
 """Weights that find landmarks."""
 

@@ -11,6 +11,7 @@ from hdac.nets.backbones import PerceptualLpips, PerceptualMsvgg, load_lpips_squ
 from hdac.nets.hybrid import NetSettings
 from hdac.nets.models import Settings, sizes
 from hdac.nets.vid2vid import Vid2VidSettings
+from hdac.points import STEP
 
 LOADERS: dict[str, Callable[[], PerceptualLpips | PerceptualMsvgg]] = {"lpips": load_lpips_squeeze, "msvgg": load_msvgg}
 """Networks of the perceptual term."""
@@ -91,9 +92,9 @@ class TrainSettings:
     flow_weight: float = 0.0
     """face-vid2vid, mobile family (ours): of the picture's motion against optical flow from source to reference, a teacher at
     training only, in units of sampling grids. Photometric terms alone are slow to move anything."""
-    mouth_weight: float = 0.0
-    """Mobile family (ours): of PSNR and perceptual term of the mouth alone, in units of those of whole windows. Lips are small,
-    and what a face says is seen on them; without effect on clips whose landmarks nobody knows."""
+    feature_weight: float = 0.0
+    """Mobile family (ours): of PSNR and perceptual term of mouth and eyes alone, in units of those of whole windows. They are
+    small, and what a face says is seen on them; without effect on clips whose landmarks nobody knows."""
     tracking_weight: float = 0.0
     """Mobile family (ours): of keypoints that are detected, against where optical flow says that those of the reference are."""
     teacher: str = ""
@@ -183,7 +184,13 @@ RECIPES = {
     ),
     "face-vid2vid-pose": TrainSettings(size="face-vid2vid", batch=32, only_pose=True, look=0.0, perceptual=""),
     "animation": TrainSettings(
-        size="motion-net-20l", batch=8, look=0.7, perceptual_weight=100.0, learning_rate=1e-3, flow_weight=50.0
+        size="motion-net-20l",
+        batch=8,
+        look=0.7,
+        perceptual_weight=100.0,
+        learning_rate=1e-3,
+        flow_weight=50.0,
+        keypoint_step=STEP,
     ),
     "landmarks": TrainSettings(
         size="landmarks", batch=48, look=0.0, perceptual="", warp_weight=0.0, learning_rate=2e-3, window=32

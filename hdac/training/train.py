@@ -45,6 +45,9 @@ from hdac.training.losses import adversarial_loss, discriminator_loss, feature_m
 from hdac.training.objectives import OBJECTIVES
 from hdac.training.settings import DROPS, TrainSettings
 
+STATISTICS = ("tables", "huffman", "prior")
+"""Buffers of networks: what `hdac train tables` learns."""
+
 
 class Run:
     """State of a training run, in memory and on disk."""
@@ -132,13 +135,18 @@ class Run:
         return self.objective.judge[0].column if self.objective.judge else ""
 
     def _begin_from(self, path: Path) -> None:
-        """Weights of another run, or exported ones; whatever has the same name and shape. Raises InputError for none."""
+        """Weights of another run, or exported ones; whatever has the same name and shape, but for statistics of coders, which
+        are those of another network. Raises InputError for none."""
         if path.suffix == ".safetensors":
             state = {name: value.float() for name, value in load_file(path, str(self.device)).items()}
         else:
             state = torch.load(path, map_location=self.device, weights_only=True)["ema"]
         own = self.net.state_dict()
-        fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+        fitting = {
+            name: value
+            for name, value in state.items()
+            if name in own and own[name].shape == value.shape and name not in STATISTICS
+        }
         if not fitting:
             raise InputError(f"{path} has no weights that fit a network of size {self.settings.size}")
         own.update(fitting)

@@ -14,17 +14,18 @@ from data.io import read_clip, write_clip
 from hdac import points
 from hdac.__main__ import main
 from hdac.codecs import face_box
-from hdac.conference import Conference, QualityFilter, face_size, motion_distance, of_body, relative, seam
+from hdac.conference import Conference, Seen, fitted, of_body, relative, seam
 from hdac.landmarks import FRONTAL
 from hdac.nets.animation import PointNet
 from hdac.nets.landmarks import LandmarkNet
 from hdac.network import by_name
-from hdac.points import Values
+from hdac.points import Values, motion_distance
 from tests.clips import moving_clip, psnr_y
 
 pytestmark = pytest.mark.usefixtures("tiny_weights")
 
 EYE = np.tile(np.eye(2, dtype=np.float32), (3, 1, 1))
+SHEAR = np.float32([[[0.0, 0.1], [0.0, 0.0]]])
 REST = Values(np.array([[0, 0], [0.2, 0.1], [0, 0.9]], np.float32), EYE)
 
 
@@ -49,11 +50,19 @@ def test_distance_is_that_of_the_paper_less_what_has_not_moved() -> None:
     assert motion_distance(*faces) == pytest.approx(2 * 10 * 0.1 * 2**0.5, rel=1e-5)
 
 
+FACE = 100 + 60 * np.float32(FRONTAL)
+"""In a picture of 200x200."""
+
+
+def looking(values: Values, face: np.ndarray = FACE, width: int = 200, height: int = 200) -> Seen:  # type: ignore[type-arg]
+    return Seen(values, face, np.float32([width, height]))
+
+
 def test_motion_is_taken_over_and_the_body_stays() -> None:
     assert REST.learned is not None
-    caller = Values(REST.learned[:, ::-1] + np.float32([-0.5, 0.2]), EYE * 2)  # as large as the avatar's
+    caller = Values(REST.learned[:, ::-1] + np.float32([-0.5, 0.2]), EYE * 2)
     now = caller._replace(learned=caller.learned + np.float32([0.1, 0.0]), jacobians=EYE * 3)  # type: ignore[operator]
-    found = relative(REST, now, caller, np.array([False, False, True]))
+    found = relative(looking(REST), looking(now), looking(caller), np.array([False, False, True]))
     assert np.allclose(found.learned[:2], REST.learned[:2] + [0.1, 0.0])  # type: ignore[index]
     assert np.array_equal(found.learned[2], REST.learned[2])  # type: ignore[index]
     assert np.allclose(found.jacobians[:2], EYE[:2] * 1.5) and np.array_equal(found.jacobians[2], EYE[2])  # type: ignore[index]
@@ -67,13 +76,46 @@ def test_keypoints_below_the_chin_and_low_beside_the_face_are_the_bodys() -> Non
 
 
 def test_motion_is_in_units_of_the_face() -> None:
-    """A caller twice as close to the camera moves the avatar as far as one at its own distance."""
-    face = np.float32([[-0.2, -0.2], [0.2, -0.2], [0.2, 0.2], [-0.2, 0.2], [0.0, 0.1]])
-    avatar, near = Values(landmarks=face), Values(landmarks=2 * face)
-    found = relative(avatar, Values(landmarks=2 * (face + np.float32([0.1, 0.05]))), near)
-    assert np.allclose(found.landmarks, face + [0.1, 0.05], atol=1e-6)  # type: ignore[arg-type]
-    assert face_size(near) == pytest.approx(2 * face_size(avatar)) == pytest.approx(0.8)
-    assert face_size(Values(landmarks=np.zeros((5, 2), np.float32))) > 0
+    """A caller twice as close to the camera moves the avatar as far as one at its own distance, whatever pictures' shapes."""
+    points = np.float32([[-0.2, -0.2], [0.2, 0.2]])
+    avatar, near = looking(Values(landmarks=points)), Values(landmarks=2 * points)
+    moved = Values(landmarks=2 * (points + np.float32([0.1, 0.05])))
+    found = relative(avatar, looking(moved, 2 * FACE), looking(near, 2 * FACE))
+    assert np.allclose(found.landmarks, points + [0.1, 0.05], atol=1e-6)  # type: ignore[arg-type]
+    wide = [looking(Values(landmarks=np.float32([[x, 0.0]])), FACE, 400, 200) for x in (0.0, 0.1)]
+    found = relative(looking(Values(landmarks=np.float32([[0.3, 0.3]]))), wide[1], wide[0])
+    assert np.allclose(found.landmarks, [[0.5, 0.3]])  # 20 samples in either picture
+    sheared = [looking(Values(np.zeros((1, 2), np.float32), one), FACE, 400, 200) for one in (EYE[:1], EYE[:1] + SHEAR)]
+    found = relative(looking(Values(np.zeros((1, 2), np.float32), EYE[:1])), sheared[1], sheared[0])
+    assert np.allclose(found.jacobians, [[[1.0, 0.2], [0.0, 1.0]]])
+    assert looking(near, 0 * FACE).size > 0
+
+
+def test_poses_are_alike_wherever_the_faces_are() -> None:
+    turned = FACE.copy()
+    turned[27:36, 0] += 15  # the nose
+    here, there = looking(REST), looking(REST, 0.5 * FACE + 80)
+    assert here.unlike(there) < 1e-5 < looking(REST, turned).unlike(here)
+    assert looking(REST, turned).unlike(here) == pytest.approx(looking(REST, turned).unlike(there), rel=1e-4)
+
+
+def test_another_initial_frame_is_no_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who comes nearer to the avatar's pose all the time: every frame is a new initial one, and motion goes on."""
+    call, one = moving_clip(8, 64, 64), made(moving_clip(1, 64, 64))
+    poses = iter(np.linspace(1.0, 0.3, 8))
+    face, at = one.avatar.face, one.avatar.values
+
+    def seen(animator: object, values: Values, planes: object) -> Seen:
+        off = next(poses)
+        bent = face.copy()
+        bent[27:36, 0] += np.float32(15 * off)
+        assert at.learned is not None
+        return Seen(at._replace(learned=at.learned + np.float32(0.1 * off)), bent, one.avatar.extent)
+
+    monkeypatch.setattr(one, "_seen", seen)
+    shown = np.array([values.learned for values in one._driven(call, one._animator(call))])
+    steps = np.abs(np.diff(shown, axis=0)).max((1, 2))
+    assert steps.max() < 0.015 and np.abs(shown[-1] - shown[0]).max() > 0.01
 
 
 def test_a_still_call_shows_the_avatar_as_it_is_and_a_moving_one_moves_it() -> None:
@@ -82,7 +124,7 @@ def test_a_still_call_shows_the_avatar_as_it_is_and_a_moving_one_moves_it() -> N
     kept, moved = (as_clip(list(made(avatar).call(one)), one) for one in (still, call))
     assert kept.y.shape == (4, 96, 96) and len({frame.tobytes() for frame in kept.y}) == 1
     one = made(avatar)
-    at_rest = one.animator.task(one.at_rest, (96, 96))()
+    at_rest = one.animator.task(one.avatar.values, (96, 96))()
     assert np.array_equal(kept.y[0], at_rest[0]) and psnr_y(avatar, as_clip([at_rest], avatar)) > 15  # by a random network
     assert not np.array_equal(moved.y[3], kept.y[3])
 
@@ -96,7 +138,14 @@ def test_the_filter_holds_back_what_has_moved_too_far_and_goes_back_to_rest() ->
     at_rest = as_clip(list(made(avatar).call(call[:1])), call)
     assert psnr_y(Clip(at_rest.y, at_rest.u, at_rest.v, call.fps), pictures[5:]) > 30
     with pytest.raises(InputError, match="-1"):
-        QualityFilter(-1.0)
+        made(avatar, threshold=-1.0)
+
+
+def test_a_large_picture_becomes_an_avatar() -> None:
+    large = moving_clip(1, 2000, 1004)
+    small = fitted(large)
+    assert (small.width, small.height) == (1920, 964) and small.u.shape[1:] == (482, 960) and fitted(small) is small
+    assert abs(float(small.y.mean()) - float(large.y.mean())) < 1
 
 
 def test_a_large_avatar_moves_in_its_face_box_and_has_no_seam() -> None:
@@ -120,7 +169,8 @@ def test_the_command_animates_a_picture(tmp_path: Path, capsys: pytest.CaptureFi
     write_clip(moving_clip(4, 64, 64), tmp_path / "call.y4m")
     command = ["animate", str(tmp_path / "me.y4m"), str(tmp_path / "call.y4m"), str(tmp_path / "out.y4m")]
     assert main([*command, "--network", "tiny-learned", "--frames", "3", "--threshold", "0.5"]) == 0
-    assert "64x64, 3 frames, " in capsys.readouterr().out and read_clip(tmp_path / "out.y4m").n_frames == 3
+    said = capsys.readouterr()
+    assert "64x64, 3 frames, " in said.out and "no face found in" in said.err and read_clip(tmp_path / "out.y4m").n_frames == 3
     for wrong, said in (
         ([*command, "--network", "tiny-learned"], "exists"),
         ([*command, "-f", "--network", "tiny"], "not of a PointNet"),

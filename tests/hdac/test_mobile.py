@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,24 +12,31 @@ import pytest
 import torch
 
 from data.errors import BitstreamError, InputError
-from hdac import landmarks, points, systems
+from data.io import write_clip
+from hdac import landmarks, points, systems, weights
 from hdac.codecs import mobile
+from hdac.codecs.base_layer import Planes
 from hdac.codecs.dac import Dac
 from hdac.codecs.mobile import MAX_SOURCES, Mobile
 from hdac.codecs.point_animator import PointAnimator
+from hdac.codecs.refresh import Refresh
 from hdac.codecs.source_choice import SourceChoice
 from hdac.decoder import decode_mobile
 from hdac.landmarks import COUNT, FRONTAL, MIRRORED, NOSE_TIP, POLYGONS, SUBSETS, label_map
 from hdac.nets import animation
-from hdac.nets.animation import SIZES, AnimationNet, AnimationSettings, LightDetector, Points
+from hdac.nets.animation import SIZES, AnimationNet, AnimationSettings, LightDetector, PointNet, Points
 from hdac.nets.hybrid import condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.landmarks import LandmarkNet, LandmarkSettings, Square, cut, from_samples, square_around, to_samples
 from hdac.nets.models import build, settings_from, sizes
 from hdac.nets.picture import pack_clip
-from hdac.points import Values
+from hdac.network import by_name, load, of_kind
+from hdac.points import PointSettings, Values
+from hdac.published_coders import learn_lengths
+from hdac.training.__main__ import main as train
 from hdac.training.objectives import eye_distances
-from tests.clips import moving_clip
+from hdac.training.tables import displacements, values
+from tests.clips import moving_clip, psnr_y
 from tests.hdac.nets import TINY_ANIMATIONS, tiny_animation
 from tests.hdac.streams import rewritten, units_of
 
@@ -293,6 +302,80 @@ def test_of_several_references_the_nearest_is_animated(monkeypatch: pytest.Monke
     codec = replace(MOBILE, network="tiny-fomm", refresh="rd", refresh_price=1e-6, sources=2)
     systems.decode(codec.encode(back))
     assert chosen[-4:] == [0, 1, 0, 1]
+
+
+def test_keypoints_are_followed_from_the_reference_that_is_animated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of tracked networks, and with references whose own keypoints lie at different places of the same face."""
+    shown: list[tuple[int, bool]] = []
+    nearest = PointAnimator._nearest
+
+    def watched(self: PointAnimator, values: Values) -> int:
+        number = nearest(self, values)
+        if values.landmarks is None and values.expression is None and len(self.sources) == 2:
+            mine = [np.abs(values.learned - one.values.learned).max() for one in self.sources]  # type: ignore[operator]
+            shown.append((number, bool(mine[number] == min(mine))))
+        return number
+
+    monkeypatch.setattr(PointAnimator, "_nearest", watched)
+    clip = moving_clip(6, 96, 96)
+    back = replace(clip, y=clip.y[[0, 5, 0, 5, 0, 5]], u=clip.u[[0, 5, 0, 5, 0, 5]], v=clip.v[[0, 5, 0, 5, 0, 5]])
+    codec = replace(MOBILE, network="tiny-learned", refresh="rd", refresh_price=1e-6, sources=2)
+    stream = codec.encode(back)
+    shown.clear()
+    decoded = systems.decode(stream)
+    assert [number for number, _ in shown] == [0, 1, 0, 1] and all(near for _, near in shown)
+    for t in (2, 4):
+        assert psnr_y(back[t : t + 1], decoded[t : t + 1]) > psnr_y(back[1:2], decoded[t : t + 1])
+
+
+def test_a_frontalizer_follows_the_keypoints_of_its_first_reference() -> None:
+    clip, network = moving_clip(6, 96, 96), by_name("tiny-frontal", PointNet)
+    students = by_name("tiny-landmarks", LandmarkNet)
+    found = []
+    for references in ((0,), (0, 5)):
+        animator = PointAnimator(network, students, 36, True)
+        for n, t in enumerate(references):
+            animator.rest_at(animator.refer_to((clip.y[t], clip.u[t], clip.v[t]), beside=n > 0))
+        found.append(animator.values((clip.y[4], clip.u[4], clip.v[4])))
+    assert np.array_equal(found[0].learned, found[1].learned)  # type: ignore[arg-type]
+
+
+def test_what_a_reference_of_another_frame_loses_is_counted_of_that_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what the animated frame loses, with which it is sent."""
+    monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: turned_faces())
+    monkeypatch.setattr(mobile, "PAYS", 1e9)
+    floors: list[float] = []
+    refreshed = Refresh.refreshed
+
+    def watched(self: Refresh, source: Planes, shown: Planes, bits: int) -> None:
+        refreshed(self, source, shown, bits)
+        floors.append(self.floor)
+
+    monkeypatch.setattr(Refresh, "refreshed", watched)
+    clip = moving_clip(8, 96, 96)
+    replace(MOBILE, qp=20, refresh="rd", refresh_price=1e-6, sources=3, chosen_from="clip").encode(clip)
+    assert len(floors) >= 2 and max(floors) / clip.y[0].size < 20
+
+
+def test_statistics_are_learnt_at_the_codecs_own_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdac.codecs.point_animator.by_name", lambda name, kind: by_name(f"tiny-{name}", kind))
+    write_clip(moving_clip(8, 96, 96), tmp_path / "clip.y4m")
+    path = tmp_path / "mine.safetensors"
+    shutil.copy(weights.find("tiny-learned"), path)
+    assert train(["tables", str(path), str(tmp_path / "clip.y4m")]) == 0
+    network = of_kind(load(path), PointNet)
+    clip = values(network, tmp_path / "clip.y4m")
+    s = network.net.settings
+    per_step = {
+        step: learn_lengths([displacements(clip, PointSettings(s.n_learned, 0, step=step))]).tolist() for step in (64, 128)
+    }
+    assert per_step[Mobile.step] == network.net.huffman.tolist() != per_step[128]
+    assert int(network.net.prior.sum(-1).min()) == 65536
+
+
+def test_keypoints_that_are_followed_have_no_jacobians() -> None:
+    with pytest.raises(InputError, match="no Jacobians"):
+        AnimationSettings("wrong", jacobians=True)
 
 
 @pytest.mark.parametrize("network", ["tiny-nth", "tiny-spade", "tiny-frontal"])

@@ -7,7 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from data.errors import BitstreamError, InputError
+from hdac import points
 from hdac.keypoints import KeypointSettings
+from hdac.points import PointSettings, Values
 from hdac.published_coders import (
     JACOBIAN_RANGE,
     N_BINS,
@@ -131,6 +133,33 @@ def test_motion_by_a_prior_comes_back_as_fine_as_it_was_published() -> None:
     raw = (10 * 2 * 12 + 33 * 2 * 8 + 40 * 16 + 16 * 10) / 8
     flat = PriorEncoder(MOST, learn_prior([], []))
     assert np.mean(sizes[1:]) < 0.8 * raw and sum(sizes) < sum(len(flat.encode(frame)) for frame in symbols[0])
+
+
+def test_behind_a_reference_a_prior_pays_for_what_has_moved_alone() -> None:
+    """And another machine, which finds the reference's values a little off, has the same symbols."""
+    rng = np.random.default_rng(5)
+    settings = PointSettings(MOST.n_learned, MOST.n_landmarks, MOST.jacobians, MOST.n_expression)
+    kinds = settings.published.kinds
+    still = [rng.integers(-2, 3, (50, len(kinds))).cumsum(0)]
+    prior, lengths = learn_prior(still, kinds), np.zeros(N_BINS, np.uint8)
+
+    def somewhere(off: float = 0.0) -> Values:
+        of = np.random.default_rng(6)
+        shapes = (MOST.n_learned, 2), (MOST.n_learned, 2, 2), (MOST.n_landmarks, 2), (MOST.n_expression,)
+        learned, jacobians, landmarks, expression = (np.float32(of.uniform(-0.9, 0.9, shape) + off) for shape in shapes)
+        return Values(learned, jacobians, landmarks, expression)
+
+    encoder, decoder = (make("prior", settings, lengths, prior) for make in (points.encoder, points.decoder))
+    sent, had = encoder.start(somewhere())
+    assert sent is not None and len(sent) == decoder.n_at_rest == (len(kinds) + 7) // 8
+    found = decoder.start(somewhere(1e-6), sent)
+    assert all(np.array_equal(a, b) for a, b in zip(had[:4], found[:4], strict=True))
+    layer, had = encoder.encode(somewhere())
+    assert 8 * len(layer) < 4 * len(kinds)
+    assert all(np.array_equal(a, b) for a, b in zip(had[:4], decoder.decode(layer)[:4], strict=True))
+    for wrong in (None, sent[:-1], sent + b"0"):
+        with pytest.raises(BitstreamError, match="parities"):
+            decoder.start(somewhere(), wrong)
 
 
 def test_frames_that_no_encoder_by_a_prior_writes_are_refused() -> None:

@@ -285,11 +285,18 @@ def test_mirrored_pictures_have_mirrored_landmarks_and_other_frames(prepared: Pa
     assert turned.yaw_range == 50 and turned.outermost(3) == [2, 1, 0] and clips[0].yaw_range == 0
 
 
-def test_further_references_are_coded_as_the_first_one_is(prepared: Path, tmp_path: Path) -> None:
+def test_further_references_are_coded_as_the_first_one_is(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(prepared, tmp_path / "cache")
+    assert main(["turned", str(tmp_path / "cache")]) == 1 and "no head poses" in capsys.readouterr().err
+    for clip in cache.load(prepared):
+        yaw = np.linspace(-20, 20, len(clip.source), dtype=np.float32)[::-1]
+        np.save(tmp_path / "cache" / clip.name / "poses.npy", np.stack((yaw, 0 * yaw, 0 * yaw), axis=1))
     assert main(["turned", str(tmp_path / "cache")]) == 0
-    plain, clips = cache.load(prepared), cache.load(tmp_path / "cache")
-    clip = clips[0]
+    clips = cache.load(tmp_path / "cache")
+    plain, clip = [replace(one, turned=None) for one in clips], clips[0]
+    assert clip.targets(near=True) == [0, len(clip.source) - 1] and clip.targets(near=False) == [1]
     assert clip.turned is not None and clip.turned.shape == (len(clip.variants), cache.N_TURNED, 256 * 256 * 3 // 2)
     errors = [
         float(np.mean((clip.others(1, v, -1)[0].astype(float) - plain[0].others(1, v, -1)[0]) ** 2))
@@ -305,13 +312,24 @@ def test_further_references_are_coded_as_the_first_one_is(prepared: Path, tmp_pa
     assert clip.separate().turned.shape[0] == len(clip.separate().variants)  # type: ignore[union-attr]
 
 
-def test_mouths_are_compared_where_the_window_shows_them() -> None:
-    settings = TrainSettings(size="motion-net-20l", perceptual="", mouth_weight=0.5, window=128)
+def test_a_run_that_begins_with_other_weights_has_no_statistics_of_their_motion(tmp_path: Path) -> None:
+    before = tiny_animation(animation.SIZES["motion-net-10u"])
+    assert int(before.huffman.sum()) > 0
+    network.save(before, tmp_path / "before.safetensors", {})
+    settings = TrainSettings(size="motion-net-10u", perceptual="")
+    begun = Run(settings, tmp_path / "run", tmp_path / "before.safetensors")
+    assert isinstance(begun.net, animation.AnimationNet)
+    assert torch.equal(begun.net.last.weight, before.last.weight.half().float())
+    assert int(begun.net.huffman.sum()) == int(begun.net.prior.sum()) == 0
+
+
+def test_mouth_and_eyes_are_compared_where_the_window_shows_them() -> None:
+    settings = TrainSettings(size="motion-net-20l", perceptual="", feature_weight=0.5, window=128)
     objective = AnimationObjective.__new__(AnimationObjective)
     torch.nn.Module.__init__(objective)
     objective.settings, objective.judge = settings, []
     source = torch.rand(3, 6, 128, 128)
-    landmarks = torch.tensor(FRONTAL).repeat(3, 1, 1) * 0.5
+    landmarks = torch.tensor(FRONTAL).repeat(3, 1, 1) * 0.3
     landmarks[1] = float("nan")
     landmarks[2, :, 0] += 0.8  # out of the window
     blank = torch.zeros(3)
@@ -320,14 +338,15 @@ def test_mouths_are_compared_where_the_window_shows_them() -> None:
     picture = window.of(source, 128).clone()
 
     def loss(shown: torch.Tensor) -> float:
-        return float(objective.mouth(shown, window, batch, look, {}))
+        return float(objective.features(shown, window, batch, look, {}))
 
-    points = ((landmarks[0, 48:] + 1) * 63.5 - 32).round().long()  # packed samples of the window
+    points = ((landmarks[0, 36:] + 1) * 63.5 - 32).round().long()  # packed samples of the window
     left, top = points.amin(0).tolist()
     right, bottom = points.amax(0).tolist()
     assert 0 < left < right < 64 and 0 < top < bottom < 64
     elsewhere, there = picture.clone(), picture.clone()
-    elsewhere[0, :, : top - 8] += 0.3
+    assert top > 16
+    elsewhere[0, :, : top - 16] += 0.3
     elsewhere[1:] += 0.3
     there[0, :, top:bottom, left:right] += 0.3
     assert loss(picture) == pytest.approx(loss(elsewhere)) and loss(there) > loss(picture) + 5
