@@ -79,7 +79,7 @@ NETWORKS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(LAYERED[name
 MOBILE_ABLATIONS := fomm-never fomm-distance fomm-rest fomm-mult mn-adaptive mn-huffman mn-prior mn-128 mn-256 mn-error
 results-mobile: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 $(LAYERED) --anchors results/face_vid2vid \
-		--metrics psnr ssim lpips msvgg_distilled temporal face animation --out results/mobile
+		--metrics psnr ssim xpsnr vmaf lpips msvgg_distilled temporal face animation --out results/mobile
 	$(BIN)/rd-plot results/mobile --format svg
 	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(MOBILE)
 	$(BIN)/rd-report results/mobile
@@ -87,6 +87,7 @@ results-mobile: $(VENV)/.installed-test
 		--frames 125 --points 3 --regime one-intra --metrics psnr lpips temporal face --jobs $(JOBS) --cache runs/cache --no-report \
 		--out results/mobile/ablations
 	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
+	$(BIN)/python -m tests.bench.bench_faces $(CLIPS) --out results/mobile/faces.json
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
 	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --networks landmarks $(NETWORKS) --out results/mobile/int8.json
 	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile

@@ -87,14 +87,14 @@ def _quantise(args: argparse.Namespace) -> None:
     from hdac import weights
     from hdac.int8 import SUFFIX
     from hdac.network import load
-    from hdac.training.quantise import quantise
+    from hdac.training.quantise import quantise, spread
 
     path = weights.find(args.network)
     out = args.out or path.with_suffix(SUFFIX)
     if out.exists() and not args.force:
         raise InputError(f"{out} exists; -f overwrites it")
     paths = [clip for folder in args.clips for clip in cache.find_clips(folder)]
-    n_frames = quantise(load(path), paths[: args.most], out)
+    n_frames = quantise(load(path), spread(paths, args.most), out)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, calibrated on {n_frames} frames")
 
 
@@ -160,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
     quantising = commands.add_parser("quantise", help="a network of the mobile family, or a student, in 8-bit integers")
     quantising.add_argument("network", help="its weights")
     quantising.add_argument("clips", type=Path, nargs="+", help="clips to calibrate on, or folders of them")
-    quantising.add_argument("--most", type=int, default=16, metavar="N", help="only the first N clips")
+    quantising.add_argument("--most", type=int, default=16, metavar="N", help="only N of the clips, from all over the list")
     quantising.add_argument("--out", type=Path, help="default: beside the weights, NAME.int8")
     quantising.add_argument("-f", "--force", action="store_true", help="overwrite")
     quantising.set_defaults(command=_quantise)

@@ -77,6 +77,11 @@ _Recorded = dict[str, tuple[nn.Module, _Recorder]]
 """By part: the network that has it, and what it was called with."""
 
 
+def spread(clips: list[Path], most: int) -> list[Path]:
+    """So many of the clips, all over the list: neighbours are of the same person."""
+    return clips[:: max(1, len(clips) // most)][:most]
+
+
 def quantise(network: Network[nn.Module], clips: list[Path], out: Path) -> int:
     """Writes the network's parts in 8 bits; returns the number of calibration frames.
 

@@ -6,6 +6,8 @@
                detector of networks whose keypoints are not followed by optical flow (which is not counted)
     decoder    what runs for every frame that is shown
     reference  what runs once a reference: the rest of the network, and the detector in any case
+    published  as Oquab et al. 2021 count in Table 1: dense motion, decoder and keypoint detector, no landmark student
+    384        decoder and reference of pictures of 384x384, as Lu and Zheng count their generator
 
 MACs are products of convolutions and linear layers (PyTorch's counter, halved). Frames/s are of the decoder's network alone,
 folded as the codec folds it (`hdac.nets.folding`): the best of some runs; `bench_codecs` has whole codecs.
@@ -43,7 +45,7 @@ from hdac.nets.models import build, sizes
 from hdac.network import by_name
 from rd import provenance
 
-SIDE = 256
+SIDE, LARGE = 256, 384
 REPEATS, RUNS = 5, 10
 
 
@@ -108,7 +110,16 @@ def measure(name: str, threads: list[int]) -> dict[str, Any]:
         "macs_encoder_m": round(macs(encoder), 1),
         "macs_decoder_m": round(macs(lambda: net(reference, points, known)), 1),
         "macs_reference_m": round(macs(lambda: (net.detect(picture), net.reference([net.source(picture, points)]))), 1),
+        "params_published_m": round(sum(p.numel() for p in net.parameters()) / 1e6, 3),
     }
+    row["macs_published_m"] = round(row["macs_decoder_m"] + macs(lambda: net.detect(picture)), 1)
+    large = torch.rand(1, 6, LARGE // 2, LARGE // 2).contiguous(memory_format=torch.channels_last)
+    of_large = points_of(net, large)
+
+    def generator() -> None:
+        net(net.reference([net.source(large, of_large)]), of_large, known)
+
+    row["macs_generator_384_m"] = round(macs(generator), 1)
     quick = folded(net, known)
     with torch.inference_mode():
         reference = quick.reference([quick.source(picture, points)])

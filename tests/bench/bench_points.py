@@ -8,9 +8,9 @@ coder's bytes are decoded again by a fresh decoder, and the Huffman coder and ou
 huffman    Oquab et al. 2021: displacements, 32 bins and a sign, at our quantiser step; not of networks with Jacobians
 ours       `hdac.keypoints`' adaptive contexts, of the same symbols as Huffman's
 prior      Oquab et al. 2022: in the quantisers that are published
-raw        16 bits for every number, as Lu and Zheng count; Oquab et al. 2021 count 8
+raw        16 bits for every number, as Lu and Zheng count, and raw_8, as Oquab et al. 2021 do
 
-Beside them what is published (other clips; kbit/s at 25 frames/s, bits a frame).
+`paper_tables` has what was published beside it.
 """
 
 from __future__ import annotations
@@ -34,25 +34,6 @@ from hdac.training.tables import values
 from rd import provenance
 
 FPS = 25.0
-PUBLISHED: dict[str, dict[str, float]] = {
-    "motion-net-10u": {"kbps": 1.4, "raw_kbps": 3.9},
-    "motion-net-20l": {"kbps": 2.2, "raw_kbps": 7.8},
-    "motion-net-10u+20l": {"kbps": 3.6, "raw_kbps": 11.7},
-    "motion-spade-10u": {"kbps": 8.0, "raw_kbps": 27.3},
-    "motion-spade-20l": {"kbps": 8.8, "raw_kbps": 41.2},
-    "motion-spade-10u+20l": {"kbps": 10.2, "raw_kbps": 35.3},
-    "segface-48": {"kbps": 18},
-    "segface-64": {"kbps": 25},
-    "nth": {"kbps": 9.7},
-    "bilayer": {"kbps": 9.7},
-    "fomm": {"bits_per_frame": 426},
-    "frontalizer-sup": {"bits_per_frame": 264},
-    "frontalizer-sup+unsup": {"bits_per_frame": 418},
-    "frontalizer-expr": {"bits_per_frame": 433},
-    "ultralight": {"raw_kbps": 28.8},
-}
-"""Oquab et al. 2021, Table 1 and 4; Oquab et al. 2022, Table 4 (of videos with 15 frames/s, in which more moves from frame to
-frame); Lu and Zheng 2023, section 4.4 (at 30 frames/s)."""
 
 
 def spent(name: str, settings: PointSettings, network: Network[PointNet], clips: list[list[Values]]) -> list[int]:
@@ -106,8 +87,8 @@ def main() -> None:
             saved = 1 - row["ours"]["bits_per_frame"] / row["huffman"]["bits_per_frame"]
             row["ours"]["saved_against_huffman"] = round(saved, 3)
         n_numbers = 2 * s.n_learned * (3 if s.jacobians else 1) + 2 * len(s.landmarks_sent) + s.n_expression
-        row["raw"] = {"bits_per_frame": 16 * n_numbers, "kbps": round(16 * n_numbers * FPS / 1000, 2)}
-        row["published"] = PUBLISHED.get(name, {})
+        for coder, bits in (("raw", 16), ("raw_8", 8)):
+            row[coder] = {"bits_per_frame": bits * n_numbers, "kbps": round(bits * n_numbers * FPS / 1000, 2)}
         rows[name] = row
         for coder, found in row.items():
             print(f"{name:22} {coder:9}", "  ".join(f"{what} {value}" for what, value in found.items()))
