@@ -92,6 +92,7 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --networks landmarks $(NETWORKS) --out results/mobile/int8.json
 	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile
 	$(BIN)/python -m tests.bench.bench_composition $(FULLRES)/*.mp4 --out results/mobile/composition.json
+	$(BIN)/python -m tests.bench.dump_conference $(CLIPS)/xiph_deadline.mp4 results/mobile/dumps/conference.png
 	$(BIN)/python -m tests.bench.paper_tables results/mobile --out results/mobile/tables.md
 
 install: $(VENV)/.installed

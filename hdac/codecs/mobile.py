@@ -71,8 +71,9 @@ class Mobile(AnimationCodec):
     "distance": where points are farther than `tau` from those of every reference, which nothing has to be decoded for (Lu and
     Zheng 2023, section 3.3)."""
     tau: float = 3.0
-    """Of "distance": largest `hdac.points.motion_distance`. Chosen on training clips, whose frames beyond it are in four of
-    five cases among the worst quarter, and which has three quarters of those (`tests/bench/bench_filter.py`)."""
+    """Of "distance": largest `hdac.points.motion_distance`. Chosen for FOMM and Motion Net 10U+20L on training clips: of
+    frames beyond it four of five are among the worst quarter, and of these it has two thirds (`tests/bench/bench_filter.py`);
+    other networks have other points, and may want another one."""
     when_far: str = "source"
     """Of "distance": what comes where points are too far: "source", a new reference, or "rest", default motion: the points of
     the nearest reference."""

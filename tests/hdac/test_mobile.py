@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from data.errors import BitstreamError, InputError
 from data.io import write_clip
@@ -126,6 +127,10 @@ def test_before_training_points_move_what_is_near_them_and_nothing_is_changed(se
 def test_the_light_detector_is_as_light_as_published_and_can_be_pruned() -> None:
     sizes_of = [sum(p.numel() for p in LightDetector(10, True, 6, n).parameters()) for n in (7, 6, 5)]
     assert sizes_of[0] < 163_000 and sizes_of == sorted(sizes_of, reverse=True)
+    net = AnimationNet(SIZES["ultralight"]).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.detect(torch.rand(1, 6, 128, 128))
+    assert 1e6 < counter.get_total_flops() / 2 < 14.62e6  # Lu and Zheng, Table 1
     found = LightDetector(10, True, 6, 5).eval()(torch.rand(2, 6, 64, 64))
     assert found.position.shape == (2, 10, 2) and torch.equal(found.jacobian, torch.eye(2).expand(2, 10, 2, 2))
 
