@@ -90,6 +90,7 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_faces $(CLIPS) --out results/mobile/faces.json
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
 	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --networks landmarks $(NETWORKS) --out results/mobile/int8.json
+	$(BIN)/python -m tests.bench.bench_backends --calibrate $(TRAINING) --out results/mobile/backends.json
 	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile
 	$(BIN)/python -m tests.bench.bench_composition $(FULLRES)/*.mp4 --out results/mobile/composition.json
 	$(BIN)/python -m tests.bench.dump_conference $(CLIPS)/xiph_deadline.mp4 results/mobile/dumps/conference.png

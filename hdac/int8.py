@@ -107,7 +107,12 @@ def _apply(net: PointNet | LandmarkNet | SegmentationNet, network: Network[NetT]
     if said.parts != set(of_network):
         raise InputError(f"{path} has the parts {', '.join(sorted(said.parts))}, the network {', '.join(of_network)}")
     for name in names:
-        replace_part(net, name, _part(path, path.stat().st_mtime_ns, name, said.size))
+        replace_part(net, name, part_of(path, name))
+
+
+def part_of(path: Path, name: str) -> _Part:
+    """A part of a file. Raises InputError for a file that is none of ours."""
+    return _part(path, path.stat().st_mtime_ns, name, _said(path).size)
 
 
 @functools.lru_cache(maxsize=8)
