@@ -43,7 +43,7 @@ def test_every_cut_and_340_random_corruptions_are_an_error_or_a_clip_within_a_gi
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=STANDSTILL_S)
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout)
-    assert report["cuts_noticed"] == report["sizes"][0] > 250
+    assert report["cuts_noticed"] == report["sizes"][0] > 200
     assert len(report["cuts_shown"]) == report["sizes"][1] and report["cuts_shown"] == sorted(report["cuts_shown"])
     assert set(report["cuts_shown"]) == {0, 2, 4}
     # without checksums some damage goes unseen, or shows as other pixels
