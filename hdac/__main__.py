@@ -270,8 +270,9 @@ def _animate(args: argparse.Namespace) -> None:
     from hdac.network import by_name
 
     avatar, call = fitted(read_clip(args.avatar, frames=1)), read_clip(args.call, frames=args.frames)
+    detector = HaarCascade()
     for path, clip in ((args.avatar, avatar), (args.call, call)):
-        if not len(HaarCascade().boxes(clip.rgb(slice(1))[0])):
+        if not len(detector.boxes(clip.rgb(slice(1))[0])):
             print(f"warning: no face found in {path}", file=sys.stderr)
     network, landmarks = by_name(args.network, PointNet), by_name(Mobile.landmark_network, LandmarkNet)
     conference = Conference(avatar, network, landmarks, args.threshold)

@@ -124,10 +124,10 @@ class Conference:
         self.size = avatar.height, avatar.width
         self.network, self.landmarks, self.threshold = network, landmarks, threshold
         self.animator = self._animator(avatar[:1])
-        self.planes = avatar.y[0], avatar.u[0], avatar.v[0]
-        at_rest = self.animator.refer_to(self.planes)
+        planes = avatar.y[0], avatar.u[0], avatar.v[0]
+        at_rest = self.animator.refer_to(planes)
         self.animator.rest_at(at_rest)
-        self.avatar = self._seen(self.animator, at_rest, self.planes)
+        self.avatar = self._seen(self.animator, at_rest, planes)
         self.body = None
         if at_rest.learned is not None:
             self.body = of_body(at_rest.learned, 2 * self.avatar.face / self.avatar.extent - 1)

@@ -456,8 +456,9 @@ class AnimationObjective(Objective):
             there = Square(*(values[inside] for values in square))
             wanted = cut(batch.source[inside], there, FEATURE_SIDE)
             shown = cut(picture[inside], there._replace(centre=there.centre - corner), FEATURE_SIDE)
-            terms[name] = -psnr_db(shown, wanted).mean()
-            loss = loss + self.settings.psnr_weight * -psnr_db(shown, wanted).sum() / len(picture)
+            off = -psnr_db(shown, wanted)
+            terms[name] = off.mean()
+            loss = loss + self.settings.psnr_weight * off.sum() / len(picture)
             best = look[inside]
             if self.judge and best.any():
                 distance = self.judge[0](to_rgb(wanted)[best].clamp(0, 1), to_rgb(shown)[best].clamp(0, 1))

@@ -13,7 +13,6 @@ import copy
 import json
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -35,9 +34,9 @@ from hdac.network import by_name, load
 from hdac.training.cache import find_clips
 from hdac.training.quantise import quantise, spread
 from rd import provenance
+from tests.bench.bench_networks import speed
 
 ENGINES = ("x86", "onednn")
-REPEATS, RUNS = 5, 10
 SIDE = 128  # of packed pictures
 
 
@@ -77,14 +76,7 @@ class _Decode(nn.Module):
 
 
 def milliseconds(function: Callable[[], Any]) -> float:
-    function()
-    best = float("inf")
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        for _ in range(RUNS):
-            function()
-        best = min(best, (time.perf_counter() - begin) / RUNS)
-    return round(1000 * best, 2)
+    return round(1000 / speed(function), 2)
 
 
 def measure(name: str, calibration: list[Path]) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def measure(name: str, threads: list[int]) -> dict[str, Any]:
         reference = quick.reference([quick.source(picture, points)])
         for n in threads:
             torch.set_num_threads(n)
-            row[f"decoder_fps_{n}"] = round(_speed(lambda: quick(reference, points, known)), 1)
+            row[f"decoder_fps_{n}"] = round(speed(lambda: quick(reference, points, known)), 1)
     return row
 
 
@@ -133,8 +133,8 @@ def _parameters(module: torch.nn.Module | None) -> list[Tensor]:
     return [] if module is None else list(module.parameters())
 
 
-def _speed(function: Callable[[], Any]) -> float:
-    """Runs a second; the best of REPEATS, which other work on the machine disturbed least."""
+def speed(function: Callable[[], Any]) -> float:
+    """Runs per second; the best of REPEATS, which other work on the machine disturbed least."""
     function()
     seconds = []
     for _ in range(REPEATS):
