@@ -55,8 +55,8 @@ class WeightsFile:
     """Of the file at `url`: 64 hexadecimal digits, or the leading ones where only these are published."""
     package: str = ""
     """Path of the same file below site-packages, in a package that ships it."""
-    judges: bool = True
-    """Whether a metric uses it; else training alone does."""
+    metrics: tuple[str, ...] = ()
+    """Columns of `rd.columns` whose scores depend on it; () where training alone uses it."""
 
 
 FILES: dict[str, WeightsFile] = {
@@ -65,29 +65,34 @@ FILES: dict[str, WeightsFile] = {
         "SqueezeNet 1.1 of torchvision (BSD-3-Clause), full precision or rounded to fp16",
         TORCHVISION + "squeezenet1_1-b8a52dc0.pth",
         "b8a52dc0",
+        metrics=("lpips",),
     ),
     "alexnet": WeightsFile(
         ("alexnet-owt-7be5be79.pth",),
         "AlexNet of torchvision (BSD-3-Clause)",
         TORCHVISION + "alexnet-owt-7be5be79.pth",
         "7be5be79",
+        metrics=("lpips_alex",),
     ),
     "vgg16": WeightsFile(
         ("vgg16-397923af.pth",),
         "VGG16 of torchvision (BSD-3-Clause)",
         TORCHVISION + "vgg16-397923af.pth",
         "397923af",
+        metrics=("lpips_vgg", "dists"),
     ),
     "vgg19": WeightsFile(
         ("vgg19-dcbb9e9d.pth",),
         "VGG19 of torchvision (BSD-3-Clause)",
         TORCHVISION + "vgg19-dcbb9e9d.pth",
         "dcbb9e9d",
+        metrics=("msvgg",),
     ),
     "vgg19_distilled": WeightsFile(
         ("vgg19_normalised/vgg19n_distilled16x_to_relu5_1.pth",),
         "16x smaller network distilled from the normalised VGG19 (MIT); the `model` entry of wct_se_16x_new/"
         "20191109-211322_E20.pth of github.com/MingSun-Tse/Collaborative-Distillation, saved alone",
+        metrics=("msvgg_distilled",),
     ),
     "lpips_squeeze": WeightsFile(
         ("lpips_squeeze.pth", "lpips_squeeze/lpips_lin_squeeze_v0.1.pth"),
@@ -95,6 +100,7 @@ FILES: dict[str, WeightsFile] = {
         LPIPS + "lpips/weights/v0.1/squeeze.pth",
         "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
         "lpips/weights/v0.1/squeeze.pth",
+        metrics=("lpips",),
     ),
     "lpips_alex": WeightsFile(
         ("lpips_alex.pth",),
@@ -102,6 +108,7 @@ FILES: dict[str, WeightsFile] = {
         LPIPS + "lpips/weights/v0.1/alex.pth",
         "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
         "lpips/weights/v0.1/alex.pth",
+        metrics=("lpips_alex",),
     ),
     "lpips_vgg": WeightsFile(
         ("lpips_vgg.pth",),
@@ -109,6 +116,7 @@ FILES: dict[str, WeightsFile] = {
         LPIPS + "lpips/weights/v0.1/vgg.pth",
         "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
         "lpips/weights/v0.1/vgg.pth",
+        metrics=("lpips_vgg",),
     ),
     "dists": WeightsFile(
         ("dists_weights.pt",),
@@ -116,58 +124,67 @@ FILES: dict[str, WeightsFile] = {
         DISTS + "weights.pt",
         "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
         "torchmetrics/functional/image/dists_models/weights.pt",
+        metrics=("dists",),
     ),
     "inception_fid": WeightsFile(
         ("pt_inception-2015-12-05-6726825d.pth",),
         "InceptionV3 of the original FID, ported by pytorch-fid (Apache-2.0)",
         PYTORCH_FID + "pt_inception-2015-12-05-6726825d.pth",
         "6726825d",
+        metrics=("fid",),
     ),
     "yunet": WeightsFile(
         ("face_detect/yunet_n_dynamic.onnx",),
         "YuNet face detector (Apache-2.0)",
         YUNET + "onnx/yunet_n_dynamic.onnx",
         "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
+        metrics=("csim", "nme", "akd", "pose_deg", "expr", "aed"),
     ),
     "mobilefacenet": WeightsFile(
         ("face_id/mobilefacenet_ms1m_112x112.onnx",),
         "InsightFace MobileFaceNet (non-commercial research); github.com/liguiyuan/mobilefacenet-ncnn, "
         "models/model-0000.params as ONNX",
+        metrics=("csim", "aed"),
     ),
     "pfld_68": WeightsFile(
         ("face_landmark68/pfld_68.onnx",),
         "PFLD, 68 points of 300W (research)",
         PFLD + "onnx/pfld.onnx",
         "7d7bbd5c6a1d9272e58d9773898284a1905d872eba9a662df9b5f20f1ba6f83e",
+        metrics=("nme", "akd"),
     ),
     "face_parse19": WeightsFile(
         ("segmentation/unet_face_parse19.pth",),
         "U-Net for face parsing in 19 classes (repository SimonEnkel/lightweight-unet-face-parsing), of training only",
-        judges=False,
     ),
     "face_mesh": WeightsFile(
         ("face_mesh/mp_face_landmark468.onnx",),
         "MediaPipe face mesh (Apache-2.0), modules/face_landmark/face_landmark.tflite as ONNX",
+        metrics=("expr",),
     ),
     "iris": WeightsFile(
         ("face_mesh/mp_iris.onnx",),
         "MediaPipe iris (Apache-2.0), modules/iris_landmark/iris_landmark.tflite as ONNX",
+        metrics=("expr",),
     ),
     "blendshapes": WeightsFile(
         ("face_mesh/mp_face_blendshapes.onnx",),
         "MediaPipe blendshapes (Apache-2.0), face_blendshapes.tflite of face_landmarker_with_blendshapes.task as ONNX",
+        metrics=("expr",),
     ),
     "fsanet_1x1": WeightsFile(
         ("head_pose/fsanet_1x1.onnx",),
         "FSA-Net head pose (MIT)",
         FSANET + "pretrained/fsanet-1x1-iter-688590.onnx",
         "d85e90cb4b9d3a87e81bbfdcfcd130cbe0e175407042e439a570aa396c44eda6",
+        metrics=("pose_deg",),
     ),
     "fsanet_var": WeightsFile(
         ("head_pose/fsanet_var.onnx",),
         "FSA-Net head pose (MIT)",
         FSANET + "pretrained/fsanet-var-iter-688590.onnx",
         "2877b1db98e3dc66468e90df8db4a21059facd1c3f107af91c6d4fe6476a03e1",
+        metrics=("pose_deg",),
     ),
 }
 
@@ -224,9 +241,12 @@ def fetch(name: str) -> Path:
     return path
 
 
-def checksums() -> dict[str, str]:
-    """SHA-256 of every weights file of a metric that is there, by name: part of a result's provenance. Downloads nothing."""
-    found = {name: _installed(file) for name, file in FILES.items() if file.judges}
+def checksums(metric: str) -> dict[str, str]:
+    """SHA-256 of every weights file that is there and on which a metric's scores depend, by name. Downloads nothing.
+
+    metric: a column of `rd.columns`.
+    """
+    found = {name: _installed(file) for name, file in FILES.items() if metric in file.metrics}
     return {name: _sha256(path) for name, path in found.items() if path is not None}
 
 

@@ -46,9 +46,9 @@ def _foreign_code(codec: type) -> tuple[str, ...]:
     return codec.__module__, codec.__qualname__, file_sha256(file) if file else ""
 
 
-def scores_key(stream: str, family: str, version: str) -> str:
-    """Key of one metric family's scores of a stream."""
-    return _hash("scores", stream, family, version)
+def scores_key(stream: str, versions: dict[str, str]) -> str:
+    """Key of a stream's scores. versions: of every metric column that is stored under it."""
+    return _hash("scores", stream, *(text for item in versions.items() for text in item))
 
 
 def _hash(*fields: str) -> str:

@@ -60,13 +60,14 @@ def read_earlier(
         facts = json.loads((folder / "run.json").read_text())
         known = {clip["name"]: clip["sha256"] for clip in facts["sequences"]}
         versions = facts["metrics"]["versions"]
+        measured = facts["metrics"]["computed"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no sweep to take anchors from: {error}") from error
     points = read_points(folder)
     same = [name for name, sha256 in clips.items() if known.get(name) == sha256]
     if not same:
         raise InputError(f"{folder} holds none of these clips with these frames (its sweep: --frames {facts.get('frames')})")
-    check_versions(folder, versions, columns)
+    check_versions(folder, versions, [column for column in columns if column in measured])
     points = points[_taken(points, same, codecs, regimes)]
     left_out = [column for column in METRICS if column in points.columns and column not in columns]
     path = folder / "candidates.csv"
@@ -77,12 +78,13 @@ def read_earlier(
 
 
 def check_versions(folder: Path, versions: dict[str, str], columns: Sequence[str]) -> None:
-    """Raises InputError where a metric that is measured now had another version in the earlier sweep."""
+    """Raises InputError where a metric of both sweeps, one of `columns`, had another version in the earlier one."""
     from rd.metrics import version
 
-    for family in {METRICS[column].family for column in columns}:
-        if family in versions and versions[family] != version(family):
-            raise InputError(f"{folder} measured {family} by version {versions[family]}, here it is {version(family)}")
+    for column in columns:
+        then, now = versions.get(column, "unknown"), version(column)
+        if then != now:
+            raise InputError(f"{folder} measured {column} by version {then}, here it is {now}")
 
 
 def _taken(table: pd.DataFrame, clips: Sequence[str], codecs: Sequence[str], regimes: Sequence[str]) -> pd.Series:

@@ -106,8 +106,8 @@ class MeasureJob:
         cache = Cache(self.cache)
         source = decoded = None
         found: dict[str, Any] = {"values": {}, "frames": {}, "missing": {}, "seconds": 0.0}
-        for family, columns in _by_family(self.columns).items():
-            key = scores_key(self.key, ",".join(columns), rd.metrics.version(family))
+        for columns in _by_family(self.columns).values():
+            key = _scores_key(self.key, columns)
             scores = None if self.force else cache.load_scores(key)
             if scores is None:
                 if source is None or decoded is None:
@@ -129,11 +129,9 @@ Job = CodeJob | MeasureJob
 
 def load_scores(job: MeasureJob) -> dict[str, Any] | None:
     """What `job.run()` would give, if all of it is in the cache already; else None."""
-    import rd.metrics
-
     found: dict[str, Any] = {"values": {}, "frames": {}, "missing": {}, "seconds": 0.0}
-    for family, columns in _by_family(job.columns).items():
-        scores = Cache(job.cache).load_scores(scores_key(job.key, ",".join(columns), rd.metrics.version(family)))
+    for columns in _by_family(job.columns).values():
+        scores = Cache(job.cache).load_scores(_scores_key(job.key, columns))
         if scores is None:
             return None
         for part in ("values", "frames", "missing"):
@@ -173,6 +171,12 @@ def load_plugin(plugin: str) -> ModuleType:
         sys.modules.pop(name, None)
         raise InputError(f"cannot import the plug-in {plugin}: {error}") from error
     return module
+
+
+def _scores_key(stream: str, columns: Sequence[str]) -> str:
+    import rd.metrics
+
+    return scores_key(stream, {column: rd.metrics.version(column) for column in columns})
 
 
 def _by_family(columns: Sequence[str]) -> dict[str, list[str]]:

@@ -493,7 +493,7 @@ def run_facts(
         "metrics": {
             "computed": [column for column in METRICS if column in computed],
             "not_computed": {column: reasons[column] for column in METRICS if column in reasons},
-            "versions": {family: metric_version(family) for family in {METRICS[c].family: 0 for c in computed}},
+            "versions": {column: metric_version(column) for column in METRICS if column in computed},
         },
     }
 

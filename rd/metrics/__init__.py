@@ -6,7 +6,6 @@ MetricUnavailable that says why there is none, so that one missing network does 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 import time
@@ -29,26 +28,24 @@ Measure = Callable[[Clip, Clip, Collection[str]], dict[str, Score | MetricUnavai
 VERSIONS: dict[str, int] = dict.fromkeys((metric.family for metric in METRICS.values()), 1)
 """Version of each family's code: raise it when scores change."""
 
-NETWORK_FAMILIES = ("perceptual", "face", "fid")
 FFMPEG_FAMILIES = ("vmaf", "xpsnr")
 
 
-def version(family: str) -> str:
-    """What a cached score depends on besides the two clips: the family's code, its networks' weights or its ffmpeg."""
-    if family == "animation":  # AED is made of CSIM
-        return f"{VERSIONS[family]} {version('face')}"
-    if family in NETWORK_FAMILIES:
-        return f"{VERSIONS[family]} {_weights_id()}"
+def version(column: str) -> str:
+    """What a cached score depends on besides the two clips: its family's code, its networks' weights or its ffmpeg.
+
+    Weights that other columns use are no part of it: fetching or installing them leaves scores and anchors good.
+    """
+    from data.pretrained import checksums  # imports PyTorch
+
+    family = METRICS[column].family
+    own = str(VERSIONS[family])
+    if column == "aed":  # made of the embeddings of CSIM
+        own += f".{VERSIONS['face']}"
     if family in FFMPEG_FAMILIES:
-        return f"{VERSIONS[family]} {ffmpeg_version()}"
-    return str(VERSIONS[family])
-
-
-@functools.cache
-def _weights_id() -> str:
-    from data.pretrained import checksums
-
-    return hashlib.sha256(repr(sorted(checksums().items())).encode()).hexdigest()[:16]
+        return f"{own} {ffmpeg_version()}"
+    weights = checksums(column)
+    return f"{own} {hashlib.sha256(repr(sorted(weights.items())).encode()).hexdigest()[:16]}" if weights else own
 
 
 @dataclass

@@ -10,6 +10,9 @@ import pytest
 
 from data import pretrained
 from data.errors import InputError, WeightsUnavailable
+from rd.columns import METRICS
+from rd.metrics import compute, version
+from tests.clips import moving_clip
 from tests.paths import METRIC_WEIGHTS, needs_shared
 
 
@@ -74,13 +77,13 @@ def test_a_permitted_download_lands_in_the_cache_once(
 ) -> None:
     contents = b"a network"
     digest = hashlib.sha256(contents).hexdigest()
-    file = pretrained.WeightsFile(("net.pth",), "a test", "https://example.org/net.pth", digest[:8])
+    file = pretrained.WeightsFile(("net.pth",), "a test", "https://example.org/net.pth", digest[:8], metrics=("lpips",))
     monkeypatch.setitem(pretrained.FILES, "net", file)
     monkeypatch.setenv("HDAC_DOWNLOAD", "1")
     asked = serve(monkeypatch, contents)
     assert pretrained.find("net") == pretrained.find("net") == folders.cache / "net.pth"
     assert asked == ["https://example.org/net.pth"]
-    assert pretrained.checksums()["net"] == digest
+    assert pretrained.checksums("lpips")["net"] == digest
 
 
 def test_a_download_with_a_wrong_checksum_is_refused_and_removed(
@@ -97,9 +100,38 @@ def test_a_download_with_a_wrong_checksum_is_refused_and_removed(
 
 def test_checksums_follow_a_replaced_file(folders: SimpleNamespace) -> None:
     put(folders.given, "vgg16-397923af.pth", b"one")
-    before = pretrained.checksums()["vgg16"]
+    before = pretrained.checksums("lpips_vgg")["vgg16"]
     put(folders.given, "vgg16-397923af.pth", b"another")
-    assert pretrained.checksums()["vgg16"] != before
+    assert pretrained.checksums("lpips_vgg")["vgg16"] != before
+
+
+def test_weights_belong_to_columns_and_a_column_s_version_is_of_its_own_weights_alone(folders: SimpleNamespace) -> None:
+    assert {column for file in pretrained.FILES.values() for column in file.metrics} <= set(METRICS)
+    put(folders.given, "vgg16-397923af.pth", b"one")
+    before = {column: version(column) for column in ("dists", "lpips", "nme", "psnr_y")}
+    put(folders.given, "alexnet-owt-7be5be79.pth", b"of LPIPS with AlexNet")
+    assert {column: version(column) for column in before} == before
+    put(folders.given, "vgg16-397923af.pth", b"another")
+    assert {column for column in before if version(column) != before[column]} == {"dists"}
+
+
+@needs_shared
+def test_every_weights_file_that_a_metric_opens_is_part_of_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
+    opened: set[str] = set()
+    find = pretrained.find
+
+    def noted(name: str) -> Path:
+        opened.add(name)
+        return find(name)
+
+    monkeypatch.setattr(pretrained, "find", noted)
+    clip = moving_clip(2, 64, 64)
+    for column in METRICS:
+        opened.clear()
+        compute(clip, clip, [column])
+        asked = {name for name, file in pretrained.FILES.items() if column in file.metrics}
+        assert opened <= asked, column
 
 
 def test_fetch_refuses_unknown_names_and_files_without_an_address(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +155,6 @@ def test_list_names_every_file_and_says_what_is_missing(
 @needs_shared
 def test_pinned_checksums_are_those_of_the_published_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HDAC_METRIC_WEIGHTS", str(METRIC_WEIGHTS))
-    found = pretrained.checksums()
+    found = pretrained.checksums("nme") | pretrained.checksums("pose_deg")
     for name in ("yunet", "pfld_68", "fsanet_1x1", "fsanet_var"):
         assert found[name] == pretrained.FILES[name].sha256

@@ -57,9 +57,11 @@ def test_key_changes_with_samples_rate_colour_settings_and_version(monkeypatch: 
     assert stream_key(clip.renamed("other").sha256(), codec) in keys  # a name is no part of the contents
 
 
-def test_key_of_scores_changes_with_stream_family_and_version() -> None:
-    fields = (("a", "psnr", "1"), ("b", "psnr", "1"), ("a", "vmaf", "1"), ("a", "psnr", "2"))
-    assert len({scores_key(*each) for each in fields}) == 4
+def test_key_of_scores_changes_with_stream_columns_and_versions() -> None:
+    first = {"psnr_y": "1", "psnr_u": "1"}
+    keys = [scores_key(stream, first) for stream in "ab"]
+    keys += [scores_key("a", versions) for versions in ({"vmaf": "1"}, {"psnr_y": "1"}, {"psnr_y": "1", "psnr_u": "2"})]
+    assert len(set(keys)) == 5
 
 
 @pytest.mark.parametrize("damage", ["flip a bit", "cut", "empty", "no json", "json of something else"])

@@ -59,10 +59,10 @@ def test_clips_that_differ_are_not_taken(clips: Path, tmp_path: Path, capsys: py
 def test_another_version_of_a_metric_is_refused(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(clips, tmp_path / "first", "quick") == 0
     facts = json.loads((tmp_path / "first" / "run.json").read_text())
-    facts["metrics"]["versions"]["psnr"] = "0"
+    facts["metrics"]["versions"]["psnr_y"] = "0"
     (tmp_path / "first" / "run.json").write_text(json.dumps(facts))
     assert run(clips, tmp_path / "second", "other", "--anchors", str(tmp_path / "first")) == 1
-    assert "measured psnr by version 0" in capsys.readouterr().err
+    assert "measured psnr_y by version 0" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_sweep_is_named(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
