@@ -106,6 +106,16 @@ def _tables(args: argparse.Namespace) -> None:
     print(f"{args.weights}: tables from {n_frames} frames of {len(paths)} clips")
 
 
+def _family(args: argparse.Namespace) -> None:
+    from hdac.training.family import train_family
+
+    tables = [clip for folder in args.tables for clip in cache.find_clips(folder)]
+    left = train_family(
+        args.cache, args.out, args.weights, tables, args.processes, args.minutes, args.only, (args.data, args.machine)
+    )
+    print(f"{args.weights}: still to be trained: {', '.join(left)}" if left else f"{args.weights}: all are trained")
+
+
 def _turned(args: argparse.Namespace) -> None:
     clips = cache.load(args.cache)
     cache.add_turned(clips, args.cache)
@@ -144,6 +154,18 @@ def parser() -> argparse.ArgumentParser:
         else:
             running.add_argument(option, type=type(default), help=f"default {default!r}")
     running.set_defaults(command=_run)
+
+    family = commands.add_parser("family", help="all networks of the mobile family, one from another; again: goes on")
+    family.add_argument("cache", type=Path, help="what `prepare` made, with landmarks, labels, poses and turned")
+    family.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    family.add_argument("--weights", type=Path, required=True, help="folder of the weights; what it holds is kept")
+    family.add_argument("--tables", type=Path, nargs="+", default=[], metavar="CLIPS", help="of the published motion coders")
+    family.add_argument("--only", nargs="+", default=[], metavar="NETWORK", help="these alone")
+    family.add_argument("--processes", type=int, default=2, help="of torchrun")
+    family.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
+    family.add_argument("--data", default="", help="for the model cards: what they are trained on")
+    family.add_argument("--machine", default="", help="for the model cards: on what")
+    family.set_defaults(command=_family)
 
     for name, use in (
         ("poses", "head poses, for face-vid2vid"),
