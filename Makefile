@@ -76,7 +76,8 @@ results-face: $(VENV)/.installed-test
 THERE := from hdac.families import LAYERED, MOBILE; there = [name for name in MOBILE if not LAYERED[name].missing()]
 MOBILE = $(shell $(BIN)/python -c "$(THERE); print(*there)")
 NETWORKS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(LAYERED[name].networks[0] for name in there))")
-MOBILE_ABLATIONS := fomm-never fomm-distance fomm-rest fomm-mult mn-adaptive mn-huffman mn-prior mn-128 mn-256 mn-error
+STUDENTS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(n for name in there for n in LAYERED[name].networks[1:]))")
+MOBILE_ABLATIONS = $(shell $(BIN)/python -c "from tests.bench.mobile_ablations import there; print(*there())")
 results-mobile: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 $(LAYERED) --anchors results/face_vid2vid \
 		--metrics psnr ssim xpsnr vmaf lpips msvgg_distilled temporal face animation --out results/mobile
@@ -89,7 +90,7 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
 	$(BIN)/python -m tests.bench.bench_faces $(CLIPS) --out results/mobile/faces.json
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
-	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --networks landmarks $(NETWORKS) --out results/mobile/int8.json
+	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --networks $(STUDENTS) $(NETWORKS) --out results/mobile/int8.json
 	$(BIN)/python -m tests.bench.bench_backends --calibrate $(TRAINING) --out results/mobile/backends.json
 	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile
 	$(BIN)/python -m tests.bench.bench_composition $(FULLRES)/*.mp4 --out results/mobile/composition.json

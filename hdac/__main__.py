@@ -36,7 +36,7 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.face_vid2vid import FADES, FaceVid2Vid, deformations_sent
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
-from hdac.codecs.mobile import BAD, CHOICES, Mobile
+from hdac.codecs.mobile import CHOSEN_FROM, WHEN_FAR, Mobile
 from hdac.codecs.reference import MAX_QP as REFERENCE_CHOICES
 from hdac.codecs.view import View
 from hdac.container import BASE_CODECS, BASE_STEPS, LayeredHeader, Reader
@@ -367,8 +367,8 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--fade", type=int, choices=FADES, help=FADE_HELP)
     encoder.add_argument("--sources", type=int, metavar="N", help="mobile family: up to N references at once")
     encoder.add_argument("--tau", type=float, help=f"of --refresh distance: largest distance of points; else {Mobile.tau:g}")
-    encoder.add_argument("--when-far", choices=BAD, help="of --refresh distance: a new reference (source), or points at rest")
-    encoder.add_argument("--chosen-from", choices=CHOICES, help=CHOSEN_HELP)
+    encoder.add_argument("--when-far", choices=WHEN_FAR, help="of --refresh distance: a new reference, or a still face")
+    encoder.add_argument("--chosen-from", choices=CHOSEN_FROM, help=CHOSEN_HELP)
     encoder.add_argument("--int8", action="store_true", help="mobile family: points found in 8-bit integers")
     encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")
     encoder.add_argument("--base-every", type=int, choices=BASE_STEPS, default=1, help="hdac: frames to a base picture")

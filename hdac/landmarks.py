@@ -105,6 +105,8 @@ POLYGONS = (
     Polygon(4, INNER_MOUTH),
 )
 """Brows, eyes, lips, inner mouth, in the order in which they are drawn (Oquab et al., CVPR workshops 2021, section 3.4)."""
+DRAWN = tuple(sorted({corner for polygon in POLYGONS for corner in polygon.corners}))
+"""Landmarks that polygons have as corners: 42 of the 60 which the paper sends for them."""
 N_LABELS = 5
 SKETCH = (
     Polygon(1, (*JAW, *reversed(BROWS))),

@@ -35,7 +35,7 @@ from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import check_size, checked_units
 from hdac.codecs.refresh import RULES, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.points import CODERS, STEP, PointEncoder, PointSettings, Values, motion_distance
+from hdac.points import CODERS, MAX_SOURCES, STEP, PointEncoder, PointSettings, Values, motion_distance
 from hdac.published_coders import Lengths, Prior
 
 if TYPE_CHECKING:
@@ -46,16 +46,15 @@ if TYPE_CHECKING:
 CODE_VERSION = 4
 """Raised with every change that can change a stream or a decoded frame."""
 
-MAX_SOURCES = 3
 MAX_FINE_TUNING = 1000
 """Steps in a whole stream, however many references it has: a guard of the time."""
 MIN_GAP = 12
 """Frames, chosen: from one reference to the next that "distance" asks for: nobody looks at what it costs."""
 PAYS = 0.5
 """Chosen: a reference of another frame is sent if it saves so much of the error that the frame has over a reference's own."""
-BAD = ("source", "rest")
+WHEN_FAR = ("source", "rest")
+CHOSEN_FROM = ("now", "clip")
 _NEW, _FURTHER, _ELSEWHERE = 0, 1, 2
-CHOICES = ("now", "clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +74,8 @@ class Mobile(AnimationCodec):
     frames beyond it four of five are among the worst quarter, and of these it has two thirds (`tests/bench/bench_filter.py`);
     other networks have other points, and may want another one."""
     when_far: str = "source"
-    """Of "distance": what comes where points are too far: "source", a new reference, or "rest", default motion: the points of
-    the nearest reference."""
+    """Of "distance": what comes where points are too far: "source", a new reference, or "rest", the points of the nearest
+    reference: a still face, where Lu and Zheng play a short default motion, blinking and smiling, which nobody recorded."""
     sources: int = 1
     """References at once, up to MAX_SOURCES: a further one is sent where it pays, until there are so many."""
     chosen_from: str = "now"
@@ -85,8 +84,7 @@ class Mobile(AnimationCodec):
     motion_coder: str = "adaptive"
     """One of `hdac.points.CODERS`."""
     step: int = STEP
-    """Quantiser steps per unit of points, Jacobians apart. A filter over time that slows what moves little saves a twelfth of
-    the bits (training clips), and costs more in NME."""
+    """Quantiser steps per unit of points, Jacobians apart."""
     best_look: bool = True
     int8: bool = False
     """Whether points and labels are found by networks in 8-bit integers (`hdac.int8`)."""
@@ -98,14 +96,15 @@ class Mobile(AnimationCodec):
         super().__post_init__()
         if not self.tau > 0:
             raise InputError(f"tau {self.tau} is not positive")
-        if self.chosen_from not in CHOICES:
-            raise InputError(f"references from {self.chosen_from!r} are not from one of {', '.join(CHOICES)}")
-        if self.when_far not in BAD:
-            raise InputError(f"when_far {self.when_far!r} is not one of {', '.join(BAD)}")
+        if self.chosen_from not in CHOSEN_FROM:
+            raise InputError(f"references from {self.chosen_from!r} are not from one of {', '.join(CHOSEN_FROM)}")
+        if self.when_far not in WHEN_FAR:
+            raise InputError(f"when_far {self.when_far!r} is not one of {', '.join(WHEN_FAR)}")
         if not 1 <= self.sources <= MAX_SOURCES:
             raise InputError(f"sources={self.sources} is not between 1 and {MAX_SOURCES}")
-        if self.sources > 1 and self.refresh == "never":
-            raise InputError(f"sources={self.sources} with refresh 'never': no further ones would come")
+        if self.sources > 1 and (self.refresh == "never" or self.refresh == "distance" and self.when_far == "rest"):
+            rule = self.refresh + " by rest" * (self.refresh == "distance")
+            raise InputError(f"sources={self.sources} with refresh {rule!r}: no further ones would come")
         if self.motion_coder not in CODERS:
             raise InputError(f"motion_coder {self.motion_coder!r} is not one of {', '.join(CODERS)}")
         PointSettings(1, 0, step=self.step)
@@ -125,16 +124,15 @@ class Mobile(AnimationCodec):
     @property
     def version(self) -> str:
         said = weights.settings(weights.find(self.network))
-        networks = [self.network]
-        if said.get("map_side"):
-            networks.append(self.segmentation_network)
-        if not said.get("map_side") and (said.get("n_landmarks", 1) or said.get("spade")) or self.chosen_from == "clip":
-            networks.append(self.landmark_network)
-        ids = [weights.weights_id(weights.find(name)).hex() for name in networks]
+        labels, landmarks = bool(said.get("map_side")), bool(said.get("n_landmarks", 1) or said.get("spade"))
+        finders = [self.network]
+        finders += [self.segmentation_network] * labels + [self.landmark_network] * (landmarks and not labels)
+        choosing = [self.landmark_network] * (self.chosen_from == "clip")  # which integers are never asked to
+        ids = [weights.weights_id(weights.find(name)).hex() for name in dict.fromkeys((*finders, *choosing))]
         if self.int8:
             from hdac.int8 import finders_id
 
-            ids += [finders_id(name) for name in networks]
+            ids += [finders_id(name) for name in finders]
         return " ".join((str(CODE_VERSION), *ids, reference_picture.version(self.reference_codec, self.qp)))
 
     # -- encoder -----------------------------------------------------------------------------------------------------

@@ -15,11 +15,21 @@ both. Which of them, and what else a picture is made of, are settings of one net
                       embedding", CVPR workshops 2022, sections 3.2.1 and 3.2.2
     ultra-lightweight FOMM with half the channels and a detector of 0.16 M parameters: Lu and Zheng, ZTE Communications 2023
 
-What differs from the papers, in lite size: pictures are packed 4:2:0 (`hdac.nets.picture`); the reference picture itself is
-warped, and what the blocks give is a gated correction of it, as everywhere in this project; the masks of the K + 1 motions
-begin as bells around the points, so that points move what is near them before anything is learnt; networks are told the
-quantiser of the reference; and no network of facial action units asks expression codes for anything (2022's L_E): what they
-say, pictures teach alone.
+What differs from the papers, in lite size:
+    pictures          packed 4:2:0 (`hdac.nets.picture`); the reference picture itself is warped, and what the blocks give is a
+                      gated correction of it, as everywhere in this project; networks are told the quantiser of the reference
+    decoder           moved features of every size go beside it (published: the smallest alone); three blocks and two ups
+                      (five and three); SPADE in front of an up's block (behind its last convolution); Frontalizer merges
+                      96x32x32 and two larger sizes (appendix of 2022: 32x32x32)
+    dense motion      MobileNetV2's U-Net in all of them, `fomm`, too, as in 2022's FOM-Mobile; it sees the reference as it is,
+                      not moved K + 1 times. Masks begin as bells around the points, so that points move what is near them
+                      before anything is learnt; detectors begin at a grid of places
+    expression codes  of a network for 64x64 pictures, into the blocks by scale and shift (published: a small network behind
+                      the keypoint encoder, maps beside the features); nothing like 2022's L_E, facial action units, asks them
+                      for anything: what they say, pictures teach alone
+    training          PSNR, LPIPS and optical flow (`hdac.training`) in the place of adversarial and feature-matching terms
+    Lu and Zheng      whole blocks are pruned (last convolutions); by turns with fine-tuning, in which distillation goes on;
+                      the generator never learns with the teacher's detector first (their step 3)
 """
 
 from __future__ import annotations
@@ -34,7 +44,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError
-from hdac.landmarks import FRONTAL, N_LABELS, SUBSETS
+from hdac.landmarks import DRAWN, FRONTAL, N_LABELS, SUBSETS
 from hdac.nets.hybrid import CONDITION, MOTION_SIDE, Output, Window
 from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints, anchors
 from hdac.nets.layers import (
@@ -61,7 +71,6 @@ REACH_LEARNED, REACH_LANDMARKS = 0.2, 0.08
 """Chosen: of the bells that masks begin as; landmarks lie closer together."""
 BACKGROUND = -4.0
 SPADE_HIDDEN = 32  # section 4.1
-MAX_SOURCES = 3
 
 
 LIGHT_BLOCKS = ((16, 1), (24, 2), (40, 2), (56, 2), (72, 2), (72, 1), (72, 1))
@@ -101,6 +110,8 @@ class AnimationSettings(NetworkSettings):
     expansion: int = 3
     motion: tuple[int, int, int] = (32, 96, 3)
     """Width, largest width and down blocks of the U-Net of dense motion."""
+    only_drawn: bool = False
+    """Of the landmarks for polygons those that are corners of one travel, 42; else all of the paper's 60."""
 
     # what networks that draw have (`hdac.nets.synthesis`)
     sketched: ClassVar[bool] = False
@@ -128,8 +139,9 @@ class AnimationSettings(NetworkSettings):
     @property
     def landmarks_sent(self) -> tuple[int, ...]:
         """Which landmarks travel: those that move the picture, and those of the polygons."""
-        wanted = set(SUBSETS[self.n_landmarks]) if self.n_landmarks else set()
-        return tuple(sorted(wanted | (set(SUBSETS[60]) if self.spade else set())))
+        moving = set(SUBSETS[self.n_landmarks]) if self.n_landmarks else set()
+        drawn = set(DRAWN if self.only_drawn else SUBSETS[60]) if self.spade else set()
+        return tuple(sorted(moving | drawn))
 
     @property
     def multiple(self) -> int:
@@ -144,9 +156,9 @@ def _family() -> dict[str, AnimationSettings]:
         "motion-net-20l": {"n_learned": 0, "n_landmarks": 20},
         "motion-net-68l": {"n_learned": 0, "n_landmarks": 68},
         "motion-net-10u+20l": {"n_landmarks": 20},
-        "motion-spade-10u": {"spade": True},
-        "motion-spade-20l": {"n_learned": 0, "n_landmarks": 20, "spade": True},
-        "motion-spade-10u+20l": {"n_landmarks": 20, "spade": True},
+        "motion-spade-10u": {"spade": True, "only_drawn": True},
+        "motion-spade-20l": {"n_learned": 0, "n_landmarks": 20, "spade": True, "only_drawn": True},
+        "motion-spade-10u+20l": {"n_landmarks": 20, "spade": True, "only_drawn": True},
         "frontalizer-unsup": {"frontal": True},
         "frontalizer-sup": {"n_learned": 0, "n_landmarks": 33, "frontal": True},
         "frontalizer-sup+unsup": {"n_landmarks": 33, "frontal": True},

@@ -9,7 +9,8 @@
     SegFace   a face descriptor decoded with SPADE normalisation by a label map of 15 classes at 48x48 or 64x64: section 3.3
 
 In reduced form: pictures are packed 4:2:0 (`hdac.nets.picture`), embedder and descriptor are learnt with the rest where the
-paper takes networks trained on faces at large. Fine-tuning to a person is a decoder's option (`hdac.codecs.fine_tuning`).
+paper takes networks trained on faces at large, and PSNR and LPIPS teach them, nothing adversarial. Fine-tuning to a person is a
+decoder's option (`hdac.codecs.fine_tuning`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from hdac.codecs.point_animator import drawing
 from hdac.keypoints import KeypointSettings
 from hdac.landmarks import OUTER_EYE_CORNERS
 from hdac.nets import vid2vid
-from hdac.nets.animation import MAX_SOURCES, AnimationNet, PointNet, Points
+from hdac.nets.animation import AnimationNet, PointNet, Points
 from hdac.nets.hybrid import HybridNet, Window, condition
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.landmarks import LandmarkNet, Square, cut, reduced, square_around, to_samples
@@ -27,6 +27,7 @@ from hdac.nets.segmentation import SegmentationNet
 from hdac.nets.synthesis import SynthesisNet
 from hdac.nets.vid2vid import Parameters, Vid2VidNet
 from hdac.network import by_name
+from hdac.points import MAX_SOURCES
 from hdac.training.batches import UNKNOWN, Batch, Wants
 from hdac.training.losses import (
     ThinPlateSpline,

@@ -3,7 +3,8 @@ decoded, say how bad a frame will look?
 
     python -m tests.bench.bench_filter CLIPS --networks NAME .. [--frames N] [--out FOLDER]
 
-Of every clip the first frame is the reference; every fifth frame behind it is animated, and scored by LPIPS and PSNR-Y.
+Of every clip the first frame is the reference; every fifth frame behind it is animated by what a decoder has of its points, and
+scored by LPIPS and PSNR-Y.
 `filter.json` has, per network: rank correlation (Spearman) of distance and LPIPS over all frames, and the mean of those within
 a clip; the area under the ROC curve where the worst tenth and the worst quarter of all frames are to be told from the others;
 and per threshold tau the share of frames that it holds back, of bad frames (worst quarter) among those, of bad frames that it
@@ -27,11 +28,13 @@ from data.clip import Clip
 from data.errors import InputError
 from data.files import write_atomic
 from data.io import read_clip
+from hdac import points
 from hdac.codecs import reference
+from hdac.codecs.mobile import statistics
 from hdac.codecs.point_animator import animator_of
 from hdac.nets.animation import PointNet
 from hdac.network import Network, by_name
-from hdac.points import motion_distance
+from hdac.points import PointSettings, motion_distance
 from hdac.training.cache import find_clips
 from rd import provenance
 from rd.metrics import compute
@@ -48,10 +51,14 @@ def distances(network: Network[PointNet], clip: Clip, qp: int) -> tuple[Array, A
     animator = animator_of(network, clip, qp)
     pictures = [(clip.y[t], clip.u[t], clip.v[t]) for t in range(clip.n_frames)]
     coded = reference.encode(pictures[0], clip.colour, qp, "bpg")
-    animator.rest_at(animator.refer_to(reference.decode(coded, *size, "bpg", clip.colour)))
-    at_rest, shown, moved = animator.sources[0].values, [], []
+    s = network.net.settings
+    settings = PointSettings(s.n_learned, len(s.landmarks_sent), s.jacobians, s.n_expression)
+    coder = points.encoder("adaptive", settings, *statistics(network.net))
+    _, at_rest = coder.start(animator.refer_to(reference.decode(coded, *size, "bpg", clip.colour)))
+    animator.rest_at(at_rest)
+    shown, moved = [], []
     for picture in pictures[::STRIDE]:
-        values = animator.values(picture)
+        _, values = coder.encode(animator.values(picture))
         moved.append(motion_distance(values, at_rest))
         shown.append(animator.task(values, size)())
     # every frame of these clips is to be scored, and metrics look at every STRIDE-th

@@ -8,9 +8,10 @@ what is done once, loading, folding and decoding a reference, is not among it; t
 (`hdac.codecs.in_flight`), and `.._1` by one. Sizes: `int8_mb` is the file of integers, deflated as it is; `parts_fp16_mb`
 the same parts' weights as fp16, deflated; `fp16_mb` the network's file.
 
-A network that finds keypoints itself is made to encode by integers, too: `.._found` are of streams whose points integers have
-found, shown by the exact network. The landmark student, which is `landmarks` among the networks, is a row of another kind: its
-NME to the teacher (PFLD), exact and in integers, that of one to the other, and pictures/s of both, by one thread.
+Networks of which something is found by others than optical flow, a detector, a student, are made to encode by integers, too:
+`.._found` are of streams whose points or labels integers have found, shown by the exact network. The students themselves,
+`landmarks` and `segmentation` among the networks, are rows of another kind: NME, or share of other labels, to the teacher,
+exact and in integers, that of one to the other, and pictures/s of both, by one thread.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from data.cli import run
@@ -45,11 +47,11 @@ from hdac.landmarks import OUTER_EYE_CORNERS
 from hdac.nets.animation import PointNet
 from hdac.nets.folding import folded
 from hdac.nets.hybrid import condition
-from hdac.nets.landmarks import LandmarkNet
+from hdac.nets.segmentation import SegmentationNet
 from hdac.network import by_name, load
 from hdac.training.cache import find_clips
 from hdac.training.quantise import quantise, spread
-from hdac.training.teachers import Landmarks
+from hdac.training.teachers import Labels, Landmarks
 from rd import provenance
 from rd.metrics import compute
 
@@ -84,48 +86,65 @@ def decoded(stream: bytes, int8: bool, ahead: bool = True) -> tuple[Clip, float]
 
 
 def student(name: str, clips: list[Path], calibration: list[Path], frames: int) -> dict[str, Any]:
-    """The landmark student."""
+    """The landmark student, or that of label maps."""
     torch.set_num_threads(1)  # an ONNX session has one, too
-    network = by_name(name, LandmarkNet)
+    network = load(weights.find(name))
     known = condition(None, torch.zeros(1), torch.zeros(1))
-    exact, small, teacher = folded(network.net, known), folded(network.net, known), Landmarks()
-    row: dict[str, Any] = {"network": name, "fp16_mb": round(weights.find(name).stat().st_size / 1e6, 2)}
+    exact, small = folded(network.net, known), folded(network.net, known)
+    finds_labels = isinstance(network.net, SegmentationNet)
+    teacher, errors = (Labels(), label_errors) if finds_labels else (Landmarks(), landmark_errors)
+    row: dict[str, Any] = {"network": name, "kind": "student"}
+    row["fp16_mb"] = round(weights.find(name).stat().st_size / 1e6, 2)
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / f"{name}{SUFFIX}"
-        row["calibrated_on"] = quantise(load(weights.find(name)), calibration, out)
-        row["int8_mb"] = round(out.stat().st_size / 1e6, 2)
+        row["calibrated_on"] = quantised(name, calibration, Path(folder))
+        row["int8_mb"] = round((Path(folder) / f"{name}{SUFFIX}").stat().st_size / 1e6, 2)
         with mock.patch.dict(os.environ, HDAC_WEIGHTS=folder):
             find_by(small, network)
-    found: dict[str, list[float]] = {"nme_exact": [], "nme_int8": [], "nme_between": []}
-    seconds = {"exact": 0.0, "int8": 0.0}
-    for number, path in enumerate(tqdm(clips, desc=name, unit="clip")):
-        clip = read_clip(path, frames=frames)
-        stage, size = Stage(8, None), torch.tensor([clip.width - 1.0, clip.height - 1.0]) / 2
+    found: dict[str, list[float]] = {}
+    seconds, n_seen = {"exact": 0.0, "int8": 0.0}, 0
+    for path in tqdm(clips, desc=name, unit="clip"):
+        clip, stage = read_clip(path, frames=frames), Stage(8, None)
         for t in range(0, clip.n_frames, EVERY):
             packed = stage.packed(stage.seen((clip.y[t], clip.u[t], clip.v[t])))
-            points = {}
+            said: dict[str, Tensor] = {"teacher": torch.from_numpy(teacher(clip.rgb(slice(t, t + 1))[0]))}
             for how, net in (("exact", exact), ("int8", small)):
                 with torch.inference_mode():
-                    if number == t == 0:
+                    if not n_seen:
                         net(packed)  # what is loaded once is not timed
                     begin = time.perf_counter()
-                    points[how] = net(packed)[0]
+                    said[how] = net(packed)[0]
                     seconds[how] += time.perf_counter() - begin
-            points["teacher"] = torch.from_numpy(teacher(clip.rgb(slice(t, t + 1))[0]))
-            if torch.isnan(points["teacher"]).any():
-                continue
-            at = {how: value * size for how, value in points.items()}
-            left, right = (at["teacher"][i] for i in OUTER_EYE_CORNERS)
-            for column, (a, b) in {
-                "nme_exact": ("exact", "teacher"),
-                "nme_int8": ("int8", "teacher"),
-                "nme_between": ("int8", "exact"),
-            }.items():
-                found[column].append(float((at[a] - at[b]).norm(dim=-1).mean() / (right - left).norm()))
-    n_seen = sum(len(range(0, read_clip(path, frames=frames).n_frames, EVERY)) for path in clips)
+            n_seen += 1
+            for column, value in errors(said, (clip.width, clip.height)).items():
+                found.setdefault(column, []).append(value)
     row |= {column: round(float(np.mean(values)), 4) for column, values in found.items()}
     torch.set_num_threads(THREADS)
-    return row | {f"fps_{how}": round(n_seen / value, 1) for how, value in seconds.items()}
+    return row | {"fps_exact": round(n_seen / seconds["exact"], 1), "fps_int8_1": round(n_seen / seconds["int8"], 1)}
+
+
+PAIRS = {"exact": ("exact", "teacher"), "int8": ("int8", "teacher"), "between": ("int8", "exact")}
+"""Whom against whom."""
+
+
+def landmark_errors(said: dict[str, Tensor], size: tuple[int, int]) -> dict[str, float]:
+    """NME of PAIRS; nothing where the teacher sees no face."""
+    if torch.isnan(said["teacher"]).any():
+        return {}
+    at = {how: points * (torch.tensor(size) - 1.0) / 2 for how, points in said.items()}
+    left, right = (at["teacher"][i] for i in OUTER_EYE_CORNERS)
+    eyes = (right - left).norm()
+    return {f"nme_{pair}": float((at[a] - at[b]).norm(dim=-1).mean() / eyes) for pair, (a, b) in PAIRS.items()}
+
+
+def label_errors(said: dict[str, Tensor], size: tuple[int, int]) -> dict[str, float]:
+    """Share of labels in which PAIRS differ."""
+    labels = {how: one if how == "teacher" else one.argmax(0) for how, one in said.items()}
+    return {f"wrong_{pair}": float((labels[a] != labels[b]).float().mean()) for pair, (a, b) in PAIRS.items()}
+
+
+def quantised(name: str, calibration: list[Path], folder: Path) -> int:
+    """Writes NAME.int8 into a folder; returns the number of frames that it is calibrated on."""
+    return quantise(load(weights.find(name)), calibration, folder / f"{name}{SUFFIX}")
 
 
 def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) -> dict[str, Any]:
@@ -134,15 +153,18 @@ def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) 
     path = weights.find(name)
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / f"{name}{SUFFIX}"
-        n_calibrated = quantise(load(path), calibration, out)
+        n_calibrated = quantised(name, calibration, Path(folder))
         row: dict[str, Any] = {
             "network": name,
             "fp16_mb": round(path.stat().st_size / 1e6, 2),
             "parts_fp16_mb": round(deflated_fp16(network.net) / 1e6, 2),
-            "int8_mb": round(out.stat().st_size / 1e6, 2),
+            "int8_mb": round((Path(folder) / f"{name}{SUFFIX}").stat().st_size / 1e6, 2),
             "calibrated_on": n_calibrated,
         }
+        s = network.net.settings
+        students = [Mobile.landmark_network] * bool(s.landmarks_sent) + [Mobile.segmentation_network] * bool(s.map_side)
+        for other in students:
+            quantised(other, calibration, Path(folder))
         for file in path.parent.glob("*.safetensors"):  # where networks were found they are found still
             (Path(folder) / file.name).symlink_to(file.resolve())
         with mock.patch.dict(os.environ, HDAC_WEIGHTS=folder):
@@ -160,7 +182,7 @@ def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) 
                     torch.set_num_threads(1)
                     found.setdefault(f"fps_{how}_1", []).append(decoded(stream, int8, ahead=False)[1])
                     torch.set_num_threads(THREADS)
-                if network.net.finders and not network.net.settings.landmarks_sent:
+                if network.net.finders or students:
                     by_integers = Mobile(qp=QPS[number % len(QPS)], network=name, int8=True).encode(clip)
                     scores = compute(clip, systems.decode(by_integers), METRICS).values
                     for metric, value in {**scores, "bytes": len(by_integers) / len(stream)}.items():
@@ -181,7 +203,7 @@ def main() -> None:
     calibration = spread(find_clips(args.calibrate), args.most)
     rows = []
     for name in args.networks:
-        one = student if name == Mobile.landmark_network else measure
+        one = student if name in (Mobile.landmark_network, Mobile.segmentation_network) else measure
         rows.append(one(name, find_clips(args.clips), calibration, args.frames))
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     if args.out:

@@ -6,9 +6,10 @@ Of every network's streams, of what an encoder finds in every frame. The first f
 coder's bytes are decoded again by a fresh decoder, and the Huffman coder and ours are given the same symbols. Rows:
 
 huffman    Oquab et al. 2021: displacements, 32 bins and a sign, at our quantiser step; not of networks with Jacobians
-ours       `hdac.keypoints`' adaptive contexts, of the same symbols as Huffman's
-prior      Oquab et al. 2022: in the quantisers that are published
-raw        16 bits for every number, as Lu and Zheng count, and raw_8, as Oquab et al. 2021 do
+ours       `hdac.keypoints`' adaptive contexts, of the same symbols as Huffman's; of label maps `hdac.label_maps`'
+prior      Oquab et al. 2022: in the quantisers that are published, which are finer than ours
+contexts   our adaptive contexts, of the same symbols as the prior's
+raw        16 bits for every number, as Lu and Zheng count, and raw_8, as Oquab et al. 2021 do; of label maps 4 bits a label
 
 `paper_tables` has what was published beside it.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,65 @@ from tqdm import tqdm
 from data.cli import run
 from data.files import write_atomic
 from hdac import points
+from hdac.keypoints import Symbols, TableDecoder, TableEncoder
 from hdac.nets.animation import PointNet
 from hdac.network import Network, by_name
 from hdac.points import PointSettings, Values
+from hdac.published_coders import KINDS
 from hdac.training.cache import find_clips
 from hdac.training.tables import values
 from rd import provenance
 
 FPS = 25.0
+BITS_OF_LABEL = 4
+
+
+@dataclass(frozen=True)
+class PriorTable:
+    """The prior's symbols as a table of two columns, for our contexts (`hdac.keypoints.TableSettings`)."""
+
+    kinds_of_values: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.kinds_of_values) // 2, 2
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        return (1 << 16,) * 2
+
+    @property
+    def kinds(self) -> list[list[int]]:
+        numbers = [KINDS.index(kind) for kind in self.kinds_of_values]
+        return [numbers[i : i + 2] for i in range(0, len(numbers), 2)]
+
+    @property
+    def first_row(self) -> list[int]:
+        """Values of a kind move as a whole."""
+        first: list[int] = []
+        for number, row in enumerate(self.kinds):
+            first.append(first[-1] if first and self.kinds[number - 1] == row else number)
+        return first
+
+    def checked(self, symbols: Symbols) -> Symbols:
+        return np.asarray(symbols, np.int32).reshape(self.shape)
+
+
+def spent_by_contexts(settings: PointSettings, clips: list[list[Values]]) -> list[int]:
+    """Bytes of every frame but the first, of the prior's symbols by our contexts."""
+    published = settings.published
+    table = PriorTable(tuple(published.kinds))
+    sizes = []
+    for clip in clips:
+        symbols = [table.checked(published.quantise(*one.as_published)) for one in clip]
+        encoder, decoder = TableEncoder(table), TableDecoder(table)
+        encoder.start(symbols[0])
+        decoder.start(symbols[0])
+        for one in symbols[1:]:
+            layer = encoder.encode(one)
+            assert np.array_equal(decoder.decode(layer), one)
+            sizes.append(len(layer))
+    return sizes
 
 
 def spent(name: str, settings: PointSettings, network: Network[PointNet], clips: list[list[Values]]) -> list[int]:
@@ -86,9 +139,16 @@ def main() -> None:
         if "huffman" in row:
             saved = 1 - row["ours"]["bits_per_frame"] / row["huffman"]["bits_per_frame"]
             row["ours"]["saved_against_huffman"] = round(saved, 3)
+        if "prior" in row:
+            row["contexts"] = summary(spent_by_contexts(settings, clips))
+            row["contexts"]["saved_against_prior"] = round(
+                1 - row["contexts"]["bits_per_frame"] / row["prior"]["bits_per_frame"], 3
+            )
         n_numbers = 2 * s.n_learned * (3 if s.jacobians else 1) + 2 * len(s.landmarks_sent) + s.n_expression
-        for coder, bits in (("raw", 16), ("raw_8", 8)):
-            row[coder] = {"bits_per_frame": bits * n_numbers, "kbps": round(bits * n_numbers * FPS / 1000, 2)}
+        raw = {"raw": 16 * n_numbers, "raw_8": 8 * n_numbers}
+        if s.map_side:
+            raw = dict.fromkeys(raw, BITS_OF_LABEL * s.map_side**2)
+        row |= {coder: {"bits_per_frame": bits, "kbps": round(bits * FPS / 1000, 2)} for coder, bits in raw.items()}
         rows[name] = row
         for coder, found in row.items():
             print(f"{name:22} {coder:9}", "  ".join(f"{what} {value}" for what, value in found.items()))

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from baselines.codec import Family, Regime, VideoCodec
 from baselines.families import quantisers
+from hdac import weights
 from hdac.codecs.mobile import Mobile
 
 
@@ -45,3 +46,8 @@ _CODECS: dict[str, tuple[str, Mobile]] = {
     "mn-error": ("least error", replace(MOTION_NET, best_look=False)),
 }
 FAMILIES = {name: Family(name, name, description, rows(codec), hull=False) for name, (description, codec) in _CODECS.items()}
+
+
+def there() -> list[str]:
+    """Names of those whose networks have weights here."""
+    return [name for name, (_, codec) in _CODECS.items() if weights.missing(codec.network) is None]

@@ -2,8 +2,9 @@
 
     python -m tests.bench.paper_tables results/mobile [--out results/mobile/tables.md]
 
-Ours are of the folder's `points.csv` (one intra picture, the finest reference picture of every curve, mean of all clips) and of
-what benches left there: `networks.json`, `points.json`, `int8.json`, `faces.json` (how far heads turn in each clip). What was
+Ours are of the folder's `points.csv` (regime one-intra: one reference picture, but up to three for rows that say so; the finest
+of every curve; mean of the clips that all rows of the family have) and of what benches left there: `networks.json`,
+`points.json`, `int8.json`, `faces.json` (how far heads turn in each clip). What was
 published (`published_mobile.csv`) is of other clips, of networks that were trained for longer on far more people, and of other
 face networks: rows are to be compared within a column of ours or of theirs, not across.
 """
@@ -21,6 +22,8 @@ import pandas as pd
 from data.cli import run
 from data.errors import InputError
 from data.files import write_atomic
+from hdac.families import MOBILE
+from rd.bd import MEAN, bd_table
 from rd.table import read_points, scored
 
 PUBLISHED = Path(__file__).with_name("published_mobile.csv")
@@ -54,14 +57,31 @@ NAMES = {
     "macs_decoder_m": "decoder M MACs",
     "fps_1": "one core",
     "fps_2": "two cores",
+    "fps_int8_1": "int8, one core",
     "fps_int8": "int8, two cores",
+    "motion_bits": "by our contexts",
+    "huffman_bits": "by Huffman, the same symbols",
+    "prior_bits": "by the prior, in its finer quantisers",
+    "contexts_bits": "by our contexts, the prior's symbols",
+    "nme_exact": "NME to the teacher",
+    "nme_int8": "int8",
+    "wrong_exact": "labels other than the teacher's",
+    "wrong_int8": "int8",
+    "fps_exact": "pictures/s, one core",
 }
 OWN = {
     "rates, kbit/s": ("kbps", "motion_kbps", "huffman_kbps", "prior_kbps"),
+    "motion, bits a frame": ("motion_bits", "huffman_bits", "prior_bits", "contexts_bits"),
     "quality": tuple(name for name in SCORES if name != "kbps"),
     "size": ("params_all_m", "macs_encoder_m", "macs_decoder_m", "int8_mb"),
-    "decoder, frames/s": ("fps_1", "fps_2", "fps_int8"),
+    "decoder, frames/s": ("fps_1", "fps_2", "fps_int8_1", "fps_int8"),
 }
+STUDENT = ("int8_mb", "nme_exact", "nme_int8", "wrong_exact", "wrong_int8", "fps_exact", "fps_int8_1")
+ANCHORS = ("fomm", "fomm-mult")
+"""Of the table at equal rate."""
+TEACHER = "fomm"
+LIGHT = ("fomm", "ultralight", "ultralight-6", "ultralight-5")
+LIGHT_SCORES = ("akd", "aed", "l1", "lpips", "nme")
 TURNED = 6
 """Clips in which heads turn most."""
 
@@ -69,7 +89,10 @@ NOTE = """Theirs are of other clips, of networks trained for longer on far more 
 LPIPS, the face network of CSIM, and the landmarks and the definition of NME differ, too. Rows are to be compared within a
 column of ours or of theirs. Ours are counted as theirs are: parameters and products of 2021 without the landmark student and
 with the keypoint detector, raw rates with 8 bits a number, the generator of 2023 at 384x384 with all that a reference takes;
-kbit/s and bits/frame are of motion alone, by the coder that the table is about (Huffman 2021, prior 2022). Our frames/s there:
+kbit/s and bits/frame are of motion alone, by the coder that the table is about (Huffman 2021, prior 2022), marked * where that
+one knows no such motion (label maps, Jacobians) and ours has coded it. Motion-SPADE sends 42 landmarks (10U) or 48 (with 20L):
+those that move or draw something; published are N + 60. Networks of several references, the Frontalizers and `fomm-mult`, have
+up to three of them where all others have one: the table at equal rate is the one that compares. Our frames/s there:
 the whole decoder with its network in 8-bit integers, two CPU threads; our int8 MB: what is in integers (`hdac/int8.py`). Oquab
 et al. call products FLOPS."""
 
@@ -91,22 +114,35 @@ def measured(folder: Path) -> dict[str, dict[str, float]]:
             macs_generator_384_m=row["macs_generator_384_m"],
         )
     for row in _rows(folder / "int8.json"):
-        given = {"int8_mb": "int8_mb", "fps_int8": "fps_int8", "fps_2": "fps_exact", "fps_1": "fps_exact_1"}
+        if row.get("kind") == "student":
+            continue
+        given = {"int8_mb": "int8_mb", "fps_int8": "fps_int8", "fps_int8_1": "fps_int8_1"}
+        given |= {"fps_2": "fps_exact", "fps_1": "fps_exact_1"}
         means.setdefault(row["network"], {}).update({name: row[key] for name, key in given.items() if key in row})
     for name, coders in _json(folder / "points.json").get("networks", {}).items():
         ours = means.setdefault(name, {})
-        for coder in ("ours", "huffman", "prior", "raw", "raw_8"):
+        for coder in ("ours", "huffman", "prior", "contexts", "raw", "raw_8"):
             if coder in coders:
                 column = "motion" if coder == "ours" else coder
                 ours |= {f"{column}_kbps": coders[coder]["kbps"], f"{column}_bits": coders[coder]["bits_per_frame"]}
     return means
 
 
-def _finest(folder: Path) -> pd.DataFrame:
-    """The finest point of every curve, one-intra."""
+def _one_intra(folder: Path) -> pd.DataFrame:
+    """Points of the clips that all rows of the family have."""
     table = scored(read_points(folder))
     table = table[table.regime == "one-intra"]
-    return table.loc[table.groupby(["codec", "sequence"]).kbps.idxmax()]
+    of_family = table[table.codec.isin(MOBILE)]
+    n_rows = of_family.groupby("sequence").codec.nunique()
+    return table[table.sequence.isin(n_rows.index[n_rows == of_family.codec.nunique()])]
+
+
+def _finest(folder: Path) -> pd.DataFrame:
+    """The points of the least quantiser of every curve; of rows without one (`settings` names none) those of the most bits."""
+    table = _one_intra(folder)
+    qp = table.settings.str.extract(r"\bqp=(\d+)", expand=False).astype(float)
+    order = table.assign(finest=qp.fillna(-table.kbps)).sort_values("finest", kind="stable")
+    return order.drop(columns="finest").groupby(["codec", "sequence"]).head(1)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -129,10 +165,11 @@ def tables(folder: Path) -> str:
         for system, of_system in rows.groupby("system", sort=False):
             theirs = dict(zip(of_system.metric, of_system.value, strict=True))
             mine = ours.get(of_system.row.iloc[0], {})
-            cells = [f"{theirs.get(c, '')} | {_number(mine.get(_ours(c, str(table), str(data))))}" for c in columns]
+            cells = [f"{theirs.get(c, '')} | {_beside(mine, c, str(table), str(data))}" for c in columns]
             parts.append(f"| {system} | " + " | ".join(cells) + " |")
         parts.append("")
-    return "\n".join([*parts, *_all_of_ours(ours), *_turned(folder)])
+    parts += [*_all_of_ours(ours), *_students(folder), *_light(ours), *_at_equal_rate(folder), *_turned(folder)]
+    return "\n".join(parts)
 
 
 def _all_of_ours(ours: dict[str, dict[str, float]]) -> list[str]:
@@ -150,10 +187,68 @@ def _all_of_ours(ours: dict[str, dict[str, float]]) -> list[str]:
     return lines
 
 
+def _students(folder: Path) -> list[str]:
+    """What finds landmarks and labels, exact and in integers."""
+    rows = [row for row in _rows(folder / "int8.json") if row.get("kind") == "student"]
+    there = [column for column in STUDENT if any(column in row for row in rows)]
+    if not there:
+        return []
+    lines = ["## Students\n", "| student | " + " | ".join(NAMES[c] for c in there) + " |", "|---" * (1 + len(there)) + "|"]
+    lines += [f"| `{row['network']}` | " + " | ".join(_number(row.get(c)) for c in there) + " |" for row in rows]
+    return [*lines, ""]
+
+
+def _light(ours: dict[str, dict[str, float]]) -> list[str]:
+    """Lu and Zheng's networks before and after distillation and pruning."""
+    there = [name for name in LIGHT if "akd" in ours.get(name, {})]
+    if TEACHER not in there or len(there) < 2:
+        return []
+    head = " | ".join([*(NAMES[c] for c in LIGHT_SCORES), "AKD over the teacher's", NAMES["macs_encoder_m"]])
+    lines = [f"## From `{TEACHER}` to an ultra-lightweight detector, pruned\n", f"| row | {head} |"]
+    lines.append("|---" * (3 + len(LIGHT_SCORES)) + "|")
+    for name in there:
+        row = ours[name]
+        cells = [*(row.get(c) for c in LIGHT_SCORES), row["akd"] / ours[TEACHER]["akd"], row.get("macs_encoder_m")]
+        lines.append(f"| `{name}` | " + " | ".join(map(_number, cells)) + " |")
+    return [*lines, ""]
+
+
+def _at_equal_rate(folder: Path) -> list[str]:
+    """BD-rates of LPIPS against one reference animated by FOMM, and the nearest of three; all clips, and those in which heads
+    turn most."""
+    points = _one_intra(folder)
+    points = points[points.codec.isin(MOBILE)]
+    anchors = [name for name in ANCHORS if (points.codec == name).any()]
+    if not anchors or "lpips" not in points or points.codec.nunique() < 2:
+        return []
+    turned = _most_turned(folder)
+    sets = {"all clips": points, f"the {len(turned)} most turned": points[points.sequence.isin(turned)]}
+    found: dict[str, list[str]] = {name: [] for name in sorted(set(points.codec))}
+    heads = []
+    for anchor in anchors:
+        for title, chosen in sets.items():
+            if chosen.empty:
+                continue
+            heads.append(f"against `{anchor}`, {title}")
+            table = bd_table(chosen, anchor, metrics=["lpips"])
+            means = table[table.sequence == MEAN].set_index("codec")
+            for name, cells in found.items():
+                row = means.loc[name] if name in means.index else None
+                cells.append("" if row is None or row.bd_rate != row.bd_rate else f"{row.bd_rate:+.1f} % ({int(row.n)} clips)")
+    lines = ["## LPIPS at equal rate: BD-rate\n", "| row | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    lines += [f"| `{name}` | " + " | ".join(cells) + " |" for name, cells in found.items()]
+    return [*lines, ""]
+
+
+def _most_turned(folder: Path) -> list[str]:
+    ranges = {name: row["yaw_range_deg"] for name, row in _json(folder / "faces.json").get("clips", {}).items()}
+    return sorted(ranges, key=lambda name: -ranges[name])[:TURNED]
+
+
 def _turned(folder: Path) -> list[str]:
     """LPIPS and NME where heads turn most."""
     ranges = {name: row["yaw_range_deg"] for name, row in _json(folder / "faces.json").get("clips", {}).items()}
-    chosen = sorted(ranges, key=lambda name: -ranges[name])[:TURNED]
+    chosen = _most_turned(folder)
     if not chosen:
         return []
     finest = _finest(folder)
@@ -164,6 +259,15 @@ def _turned(folder: Path) -> list[str]:
     lines += ["| row | " + " | ".join(NAMES[c] for c in there) + " |", "|---" * (1 + len(there)) + "|"]
     lines += [f"| `{codec}` | " + " | ".join(_number(row[c]) for c in there) + " |" for codec, row in means.iterrows()]
     return [*lines, ""]
+
+
+def _beside(mine: dict[str, float], column: str, table: str, data: str) -> str:
+    """Our cell beside theirs. Rates that the table's coder cannot give are ours, marked."""
+    value = mine.get(_ours(column, table, data))
+    ours = {"kbps": "motion_kbps", "bits_per_frame": "motion_bits"}.get(column, "")
+    if value is None and ours in mine:
+        return f"{_number(mine[ours])} *"
+    return _number(value)
 
 
 def _ours(column: str, table: str, data: str) -> str:

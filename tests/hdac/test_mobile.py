@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,13 @@ from hdac import landmarks, points, systems, weights
 from hdac.codecs import mobile
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.dac import Dac
-from hdac.codecs.mobile import MAX_SOURCES, Mobile
+from hdac.codecs.mobile import Mobile
 from hdac.codecs.point_animator import PointAnimator
 from hdac.codecs.refresh import Refresh
 from hdac.codecs.source_choice import SourceChoice
+from hdac.container import Reader
 from hdac.decoder import decode_mobile
 from hdac.landmarks import COUNT, FRONTAL, MIRRORED, NOSE_TIP, POLYGONS, SUBSETS, label_map
-from hdac.nets import animation
 from hdac.nets.animation import SIZES, AnimationNet, AnimationSettings, LightDetector, PointNet, Points
 from hdac.nets.hybrid import condition
 from hdac.nets.keypoints import Keypoints
@@ -32,7 +33,7 @@ from hdac.nets.landmarks import LandmarkNet, LandmarkSettings, Square, cut, from
 from hdac.nets.models import build, settings_from, sizes
 from hdac.nets.picture import pack_clip
 from hdac.network import by_name, load, of_kind
-from hdac.points import PointSettings, Values
+from hdac.points import MAX_SOURCES, PointSettings, Values
 from hdac.published_coders import learn_lengths
 from hdac.training.__main__ import main as train
 from hdac.training.objectives import eye_distances
@@ -176,7 +177,7 @@ pytestmark = pytest.mark.usefixtures("tiny_weights")
 @pytest.mark.parametrize(
     ("network", "how"),
     [
-        ("learned", {"refresh": "rd", "refresh_price": 30.0}),
+        ("learned", {"refresh": "rd", "refresh_price": 10.0}),
         ("spade", {"intra_period": 3}),
         ("frontal", {"refresh": "rd", "refresh_price": 1e-6, "sources": 3, "intra_period": 5}),
         ("frontal", {"refresh": "rd", "refresh_price": 1e-6, "sources": 3, "chosen_from": "clip"}),
@@ -186,37 +187,51 @@ pytestmark = pytest.mark.usefixtures("tiny_weights")
 def test_a_decoder_has_the_points_and_references_that_its_encoder_means(
     network: str, how: dict[str, Any], coder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    meant, had, rests = [], [], []
-    for kind, name, into in (
-        (points._TableEncoder, "encode", meant),
-        (points._PriorPointEncoder, "encode", meant),
-        (points._TableDecoder, "decode", had),
-        (points._PriorPointDecoder, "decode", had),
-    ):
-        original = getattr(kind, name)
-
-        def watched(self, given, original=original, into=into):  # type: ignore[no-untyped-def]
-            found = original(self, given)
-            into.append(found[1] if isinstance(found, tuple) and not isinstance(found, Values) else found)
-            return found
-
-        monkeypatch.setattr(kind, name, watched)
-    rest_at = PointAnimator.rest_at
-    monkeypatch.setattr(PointAnimator, "rest_at", lambda self, values: (rests.append(values), rest_at(self, values))[1])
-    clip, chosen = moving_clip(8, 96, 96), how.get("chosen_from") == "clip"
+    clip = moving_clip(8, 96, 96)
     monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: turned_faces())
+    meant: list[tuple[Values, list[Values]]] = []
+
+    def sent(coder: Any) -> Values:
+        symbols = coder.coder.last if isinstance(coder, points._PriorPointEncoder) else coder.last
+        found = coder.settings.dequantise(symbols)
+        return Values.of(found) if isinstance(found, dict) else found
+
+    for name in ("first", "next"):
+        original = getattr(mobile._Sender, name)
+
+        def watched(self, t, original=original):  # type: ignore[no-untyped-def]
+            unit = original(self, t)
+            meant.append((sent(self.coder), [one.values for one in self.animator.sources]))
+            return unit
+
+        monkeypatch.setattr(mobile._Sender, name, watched)
     stream = replace(MOBILE, network=f"tiny-{network}", motion_coder=coder, **how).encode(clip)
-    of_encoder, rests[:] = list(rests), []
-    tried = {len(unit.reference or b"") > 0 for unit in units_of(stream)}
-    assert True in tried and (tried == {True, False} or network == "learned")
-    systems.decode(stream)
-    # what an encoder has tried and not sent is no part of the stream
-    remaining = iter(of_encoder)
-    assert rests and all(any(same(one, other) for other in remaining) for one in rests)
-    remaining = iter(meant)
-    elsewhere = sum((unit.reference or b"\0")[0] > 1 for unit in units_of(stream))
-    assert len(had) == sum(unit.reference is None for unit in units_of(stream)) + elsewhere and (elsewhere > 0) == chosen
-    assert all(any(same(one, other) for other in remaining) for one in had)
+
+    decoders, animators, last = [], [], []
+    for kind in (points._TableDecoder, points._PriorPointDecoder):
+        for name in ("start", "decode"):
+            original = getattr(kind, name)
+
+            def noted(self, *given, original=original):  # type: ignore[no-untyped-def]
+                last[:] = [original(self, *given)]
+                decoders.append(self)
+                return last[0]
+
+            monkeypatch.setattr(kind, name, noted)
+    animate = PointAnimator.__init__
+    monkeypatch.setattr(PointAnimator, "__init__", lambda self, *a, **b: (animators.append(self), animate(self, *a, **b))[0])
+    had = [
+        (last[0], [one.values for one in animators[0].sources])
+        for _ in mobile._tasks(Reader(io.BytesIO(stream)), fine_tune=0, int8=False)
+    ]
+    assert len(set(map(id, decoders))) == len(animators) == 1
+    assert len(had) == len(meant) == clip.n_frames
+    for (values_had, rests_had), (values_meant, rests_meant) in zip(had, meant, strict=True):
+        assert same(values_had, values_meant) and len(rests_had) == len(rests_meant)
+        assert all(map(same, rests_had, rests_meant))
+    kinds = [unit.reference[0] for unit in units_of(stream) if unit.reference is not None]
+    assert len(kinds) > 1 and (max(kinds) > 1) == (how.get("chosen_from") == "clip")
+    assert (max(len(rests) for _, rests in had) > 1) == ("sources" in how)
 
 
 TURNED = (0.3, 0.1, -0.2, 0.02, 0.4, 0.0, -0.5, 0.2)
@@ -427,19 +442,17 @@ def test_units_that_no_encoder_writes_are_refused(coder: str) -> None:
     stream = replace(MOBILE, motion_coder=coder).encode(moving_clip(4, 96, 96))
     first, *rest = units_of(stream)
     picture = (first.reference or b"")[1:]
-    without_parities = "parities" if coder == "adaptive" else ""  # the coder by a prior sends none
     for wrong, match in (
         ([replace(first, reference=b"\1" + picture), *rest], "further reference"),
         ([replace(first, reference=b"\4" + picture), *rest], "reference layer"),
         ([replace(first, reference=b"\2" + picture, keypoints=None), *rest], "parit|without points"),
         ([replace(first, reference=b"\3" + picture), *rest], "further reference"),
-        ([first, replace(rest[0], keypoints=None, reference=b"\0" + picture), *rest[1:]], without_parities),
+        ([first, replace(rest[0], keypoints=None, reference=b"\0" + picture), *rest[1:]], "parities"),
         ([rest[0], first, *rest[1:]], "in front of"),
         ([replace(first, keypoints=(first.keypoints or b"") + b"\0"), *rest], "parit|does not send"),
     ):
-        if match:
-            with pytest.raises(BitstreamError, match=match):
-                systems.decode(rewritten(stream, wrong))
+        with pytest.raises(BitstreamError, match=match):
+            systems.decode(rewritten(stream, wrong))
 
 
 def test_settings_that_cannot_be_coded_are_refused() -> None:
@@ -448,6 +461,7 @@ def test_settings_that_cannot_be_coded_are_refused() -> None:
         {"motion_coder": "arithmetic"},
         {"step": 100},
         {"refresh": "always"},
+        {"refresh": "distance", "when_far": "rest", "sources": 2},
     ):
         with pytest.raises(InputError):
             replace(MOBILE, **wrong)  # type: ignore[arg-type]
@@ -455,4 +469,3 @@ def test_settings_that_cannot_be_coded_are_refused() -> None:
         replace(MOBILE, network="tiny-fomm", motion_coder="huffman").encode(moving_clip(2, 96, 96))
     with pytest.raises(InputError, match="not of a PointNet"):
         replace(MOBILE, network="tiny").encode(moving_clip(2, 96, 96))
-    assert animation.MAX_SOURCES == MAX_SOURCES

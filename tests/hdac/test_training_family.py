@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,7 @@ def test_it_goes_on_where_it_was_and_keeps_what_is_there(
     before = kept.read_bytes()
     calls: list[list[str]] = []
     breaks: list[int] = [2]  # the second run is killed
+    halves: list[str] = []  # runs that stop before they should
 
     def call(command: list[str], env: dict[str, str], check: bool) -> SimpleNamespace:
         assert env["HDAC_WEIGHTS"] == str(out) and not check
@@ -91,6 +93,9 @@ def test_it_goes_on_where_it_was_and_keeps_what_is_there(
         if arguments[0] == "run" and breaks and sum(one[0] == "run" for one in calls) == breaks[0]:
             breaks.clear()
             return SimpleNamespace(returncode=-9)
+        if halves and arguments[0] == "run" and arguments[arguments.index("--out") + 1].endswith(halves[0]):
+            halves.clear()
+            arguments = [*arguments, "--steps", "2"]
         return SimpleNamespace(returncode=main(arguments))
 
     monkeypatch.setattr(subprocess, "run", call)
@@ -105,6 +110,14 @@ def test_it_goes_on_where_it_was_and_keeps_what_is_there(
     calls.clear()
     assert main([*command, "--minutes", "0"]) == 0
     assert not calls and "still to be trained: tiny-light" in capsys.readouterr().out
+
+    monkeypatch.setattr(family, "STAGES", (*stages[:2], replace(stages[2], steps=5), stages[3]))
+    halves.append("first")
+    assert main(command) == 0  # the detector's run ends early, though there is time left: nothing begins from half of it
+    assert [one[0] for one in calls] == ["run"] and "still to be trained: tiny-light" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "runs" / "first")
+    monkeypatch.setattr(family, "STAGES", stages)
+    calls.clear()
 
     assert main(command) == 0
     assert [one[0] for one in calls] == ["run", "run", "export", "tables"]
