@@ -20,7 +20,7 @@ from hdac.codecs import mobile
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.dac import Dac
 from hdac.codecs.mobile import Mobile
-from hdac.codecs.point_animator import PointAnimator
+from hdac.codecs.point_animator import STAYS, PointAnimator
 from hdac.codecs.refresh import Refresh
 from hdac.codecs.source_choice import SourceChoice
 from hdac.container import Reader
@@ -243,6 +243,42 @@ def turned_faces() -> Any:
     faces[:, NOSE_TIP, 0] += np.array(TURNED, np.float32) * 0.6
     faces[5][[37, 38, 43, 44]] = faces[5][[41, 40, 47, 46]]
     return faces
+
+
+def test_a_decoder_is_never_farther_off_than_what_is_held_still() -> None:
+    settings = PointSettings(3, 20)
+    rng = np.random.default_rng(1)
+    coder = points.encoder("adaptive", settings, np.zeros(0, np.uint8), np.zeros((0, 0), np.int32))
+    path = rng.uniform(-0.5, 0.5, (23, 2)) + rng.normal(0, 0.4 / settings.step, (200, 23, 2)).cumsum(0)
+    given = [Values(learned=one[:3].astype(np.float32), landmarks=one[3:].astype(np.float32)) for one in np.clip(path, -1, 1)]
+    coder.start(given[0])
+    off = []
+    for one in given[1:]:
+        _, had = coder.encode(one)
+        assert had.learned is not None and had.landmarks is not None and one.learned is not None and one.landmarks is not None
+        off.append(max(float(np.abs(had.learned - one.learned).max()), float(np.abs(had.landmarks - one.landmarks).max())))
+        assert settings.step * off[-1] <= max(points.HOLD, 0.5) + 1e-3
+    assert settings.step * max(off) > 0.5 * points.HOLD
+    still = [coder.encode(given[-1])[0] for _ in range(3)]
+    assert not any(still)
+
+
+def test_labels_stay_where_another_one_is_hardly_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
+    animator = PointAnimator(by_name("tiny-segface", PointNet), None, 32, True)
+    scores = torch.zeros(1, 15, 48, 48)
+    scores[:, 3] = 1
+    monkeypatch.setattr(animator, "segmenter", lambda packed, side: scores.clone())
+    packed = torch.zeros(1, 6, 32, 32)
+    assert (labels_in(animator, packed) == 3).all()
+    scores[:, 5, :24] = 1 + 0.9 * STAYS
+    scores[:, 5, 24:] = 1 + 1.1 * STAYS
+    assert (labels_in(animator, packed)[:24] == 3).all() and (labels_in(animator, packed)[24:] == 5).all()
+
+
+def labels_in(animator: PointAnimator, packed: torch.Tensor) -> Any:
+    found = animator._segmented(packed)
+    assert found is not None
+    return found
 
 
 def same(a: Values, b: Values) -> bool:
