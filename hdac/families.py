@@ -104,7 +104,7 @@ _POINTS = {
     "68l": ("68 landmarks move", _LANDMARKS),
     "10u+20l": ("10 keypoints and 20 landmarks move", _LANDMARKS),
 }
-_DRAWN = ", and eyes, brows and lips drawn of 60 landmarks, move"
+_DRAWN = ", and eyes, brows and lips drawn of landmarks, move"
 _SPADE = {key: what.replace(" move", _DRAWN) for key, (what, _) in _POINTS.items()}
 _FRONTAL = {
     "sup": ("33 landmarks", _LANDMARKS),

@@ -7,8 +7,8 @@ map (`hdac.label_maps`).
     huffman    Oquab et al. 2021 (`hdac.published_coders`): one table of everything, no Jacobians; begins as ours does
     prior      Oquab et al. 2022 (likewise): in quantisers of its own; with a reference parities, and then differences, too
 
-But for the last one, values that have moved by no more than HOLD steps stay as they were: noise of less than a step costs
-nothing.
+But for the last one, values that have moved by no more than so many steps (HOLD) stay as they were: noise of less than a step
+costs nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from data.errors import BitstreamError, InputError
 from hdac.container import MOTION_CODERS
 from hdac.keypoints import KeypointDecoder, KeypointEncoder, KeypointSettings, Symbols, parities, settle
 from hdac.label_maps import LabelDecoder, LabelEncoder
-from hdac.parameters import HOLD
 from hdac.published_coders import (
     HuffmanDecoder,
     HuffmanEncoder,
@@ -38,6 +37,11 @@ from hdac.range_coder import RangeDecoder, RangeEncoder
 CODERS = tuple(MOTION_CODERS)
 STEP = 64
 """Chosen on training clips: 128 takes two thirds more bits of motion for half a percent of LPIPS."""
+HOLD = (0.5, 1.0)
+"""Steps, chosen on 8 training clips: of keypoints that optical flow follows, those without Jacobians, which are steady by
+themselves, and of everything else. 1.0 for both saves 7 % of the bits of motion and costs 0.3 dB and 5 % of NME; 0.5 for both
+takes a fifth more bits for nothing (Motion Net 10U+20L; `mn-hold-..` of tests/bench/mobile_ablations.py)."""
+MAX_HOLD = 4.0
 MAX_SOURCES = 3
 """Reference pictures that a decoder may have at once."""
 
@@ -101,8 +105,12 @@ class PointSettings:
     """Quantiser steps per unit, one of `hdac.keypoints.STEPS`; the coder by a prior has steps of its own."""
     map_side: int = 0
     """Label maps instead of points, where it is not 0."""
+    hold: tuple[float, float] = HOLD
+    """Of an encoder: as HOLD."""
 
     def __post_init__(self) -> None:
+        if min(self.hold) < 0 or max(self.hold) > MAX_HOLD:
+            raise InputError(f"hold {self.hold} is not from 0 to {MAX_HOLD:g}")
         if self.n_expression % 2 or bool(self.map_side) == bool(self.tables):
             raise InputError(f"nothing to code, or an odd number of expression codes: {self}")
 
@@ -137,10 +145,12 @@ class PointSettings:
         return [table.quantise(*part) for table, part in zip(self.tables, self.parts(values), strict=True)]
 
     def steady(self, values: Values, last: list[Symbols]) -> list[Symbols]:
-        """`quantise`, but for what is no more than HOLD steps from what it was."""
+        """`quantise`, but for what is no more than `hold` steps from what it was."""
+        followed, other = self.hold
+        holds = [followed if self.n_learned and not self.jacobians else other, *[other] * (len(self.tables) - 1)]
         return [
-            np.where(np.abs(exact - before) <= HOLD, before, rounded)
-            for exact, before, rounded in zip(self.unrounded(values), last, self.quantise(values), strict=True)
+            np.where(np.abs(exact - before) <= hold, before, rounded)
+            for exact, before, rounded, hold in zip(self.unrounded(values), last, self.quantise(values), holds, strict=True)
         ]
 
     def dequantise(self, symbols: list[Symbols]) -> Values:

@@ -35,7 +35,7 @@ from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import check_size, checked_units
 from hdac.codecs.refresh import RULES, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.points import CODERS, MAX_SOURCES, STEP, PointEncoder, PointSettings, Values, motion_distance
+from hdac.points import CODERS, HOLD, MAX_SOURCES, STEP, PointEncoder, PointSettings, Values, motion_distance
 from hdac.published_coders import Lengths, Prior
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from hdac.codecs.source_choice import SourceChoice
     from hdac.nets.animation import PointNet
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_FINE_TUNING = 1000
@@ -88,6 +88,8 @@ class Mobile(AnimationCodec):
     best_look: bool = True
     int8: bool = False
     """Whether points and labels are found by networks in 8-bit integers (`hdac.int8`)."""
+    hold: tuple[float, float] = HOLD
+    """Steps by which points may move without anything being sent, as `hdac.points.HOLD`."""
 
     name: ClassVar[str] = "mobile"
     REFRESHES: ClassVar[tuple[str, ...]] = (*RULES, "distance")
@@ -107,7 +109,7 @@ class Mobile(AnimationCodec):
             raise InputError(f"sources={self.sources} with refresh {rule!r}: no further ones would come")
         if self.motion_coder not in CODERS:
             raise InputError(f"motion_coder {self.motion_coder!r} is not one of {', '.join(CODERS)}")
-        PointSettings(1, 0, step=self.step)
+        PointSettings(1, 0, step=self.step, hold=self.hold)  # which says what cannot be
 
     @property
     def label(self) -> str:
@@ -118,6 +120,7 @@ class Mobile(AnimationCodec):
         parts += [refresh] * (self.refresh != "never") + [f"{self.sources} sources"] * (self.sources > 1)
         parts += ["chosen"] * (self.chosen_from == "clip")
         parts += ["least error"] * (not self.best_look) + [f"step {self.step}"] * (self.step != Mobile.step)
+        parts += [f"hold {self.hold[0]:g}, {self.hold[1]:g}"] * (self.hold != HOLD)
         parts += ["int8"] * self.int8
         return " ".join(parts + [f"{self.motion_coder} coder"] * (self.motion_coder != "adaptive"))
 
@@ -163,7 +166,8 @@ class Mobile(AnimationCodec):
         animator = PointAnimator(
             network, student, self.qp, self.best_look, header.face_box, segmenter, found_by_int8=self.int8
         )
-        coder = points.encoder(self.motion_coder, point_settings(network.net, header), *statistics(network.net))
+        settled = replace(point_settings(network.net, header), hold=self.hold)
+        coder = points.encoder(self.motion_coder, settled, *statistics(network.net))
         if settings.map_side and (self.refresh == "distance" or self.sources > 1):
             raise InputError(f"the network {self.network} has no points, which refresh 'distance' and several sources need")
         choice = None

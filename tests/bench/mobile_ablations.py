@@ -3,11 +3,12 @@
     rd-sweep --plugin tests/bench/mobile_ablations.py --codecs NAME .. --sequences .. --regime one-intra --out ..
 
     fomm-never                        FOMM, one reference
-    fomm-distance, fomm-rest          where points are too far from it (Lu and Zheng's filter): a new one, or default motion
+    fomm-distance, fomm-rest          where points are too far from it (Lu and Zheng's filter): a new one, or a still face
     fomm-mult                         up to three references, the nearest is animated ("FOM mult")
     frontal-1, -2, -3, -chosen        Frontalizer sup+unsup: so many references; three, which may be of other frames of the clip
     mn-adaptive, mn-huffman, mn-prior Motion Net 10U+20L by our coder of motion and the published ones
     mn-128, mn-256                    other quantiser steps than 64
+    mn-hold-none, mn-hold-all         points held still within half a step, all of them; within a step, all of them
     mn-error                          least error instead of best look
 """
 
@@ -33,7 +34,7 @@ MOTION_NET = Mobile(qp=32, network="motion-net-10u+20l")
 _CODECS: dict[str, tuple[str, Mobile]] = {
     "fomm-never": ("one reference", FOMM),
     "fomm-distance": ("a new reference where points are far", replace(FOMM, refresh="distance")),
-    "fomm-rest": ("default motion where points are far", replace(FOMM, refresh="distance", when_far="rest")),
+    "fomm-rest": ("a still face where points are far", replace(FOMM, refresh="distance", when_far="rest")),
     "fomm-mult": ("the nearest of three references", replace(FOMM, refresh="rd", sources=3)),
     "frontal-1": ("one reference", FRONTAL),
     "frontal-2": ("two references", replace(FRONTAL, refresh="rd", sources=2)),
@@ -43,6 +44,8 @@ _CODECS: dict[str, tuple[str, Mobile]] = {
     "mn-huffman": ("Huffman's code", replace(MOTION_NET, motion_coder="huffman")),
     "mn-prior": ("the prior of 2022", replace(MOTION_NET, motion_coder="prior")),
     **{f"mn-{step}": (f"step {step}", replace(MOTION_NET, step=step)) for step in (128, 256)},
+    "mn-hold-none": ("held within half a step", replace(MOTION_NET, hold=(0.5, 0.5))),
+    "mn-hold-all": ("held within a step", replace(MOTION_NET, hold=(1.0, 1.0))),
     "mn-error": ("least error", replace(MOTION_NET, best_look=False)),
 }
 FAMILIES = {name: Family(name, name, description, rows(codec), hull=False) for name, (description, codec) in _CODECS.items()}

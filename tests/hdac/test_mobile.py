@@ -245,22 +245,28 @@ def turned_faces() -> Any:
     return faces
 
 
-def test_a_decoder_is_never_farther_off_than_what_is_held_still() -> None:
-    settings = PointSettings(3, 20)
+@pytest.mark.parametrize("hold", [(0.5, 1.0), (0.0, 2.0)])
+def test_a_decoder_is_never_farther_off_than_what_is_held_still(hold: tuple[float, float]) -> None:
+    settings = PointSettings(3, 20, hold=hold)
     rng = np.random.default_rng(1)
     coder = points.encoder("adaptive", settings, np.zeros(0, np.uint8), np.zeros((0, 0), np.int32))
     path = rng.uniform(-0.5, 0.5, (23, 2)) + rng.normal(0, 0.4 / settings.step, (200, 23, 2)).cumsum(0)
     given = [Values(learned=one[:3].astype(np.float32), landmarks=one[3:].astype(np.float32)) for one in np.clip(path, -1, 1)]
     coder.start(given[0])
-    off = []
-    for one in given[1:]:
+    off = np.zeros((2, len(given)))
+    for t, one in enumerate(given[1:], 1):
         _, had = coder.encode(one)
-        assert had.learned is not None and had.landmarks is not None and one.learned is not None and one.landmarks is not None
-        off.append(max(float(np.abs(had.learned - one.learned).max()), float(np.abs(had.landmarks - one.landmarks).max())))
-        assert settings.step * off[-1] <= max(points.HOLD, 0.5) + 1e-3
-    assert settings.step * max(off) > 0.5 * points.HOLD
-    still = [coder.encode(given[-1])[0] for _ in range(3)]
-    assert not any(still)
+        for number, (a, b) in enumerate(((had.learned, one.learned), (had.landmarks, one.landmarks))):
+            assert a is not None and b is not None
+            off[number, t] = settings.step * float(np.abs(a - b).max())
+    for worst, held in zip(off.max(1), hold, strict=True):
+        assert 0.9 * max(held, 0.5) < worst <= max(held, 0.5) + 1e-3
+    assert not any([coder.encode(given[-1])[0] for _ in range(3)])
+    with_jacobians = PointSettings(1, 0, jacobians=True, hold=hold)
+    last, j = [np.zeros((1, 6), np.int32)], np.zeros((1, 2, 2), np.float32)
+    for steps, stays in ((0.9 * hold[1], True), (1.1 * hold[1], False)):
+        moved = Values(learned=np.full((1, 2), steps / with_jacobians.step, np.float32), jacobians=j)
+        assert (not with_jacobians.steady(moved, last)[0].any()) == stays
 
 
 def test_labels_stay_where_another_one_is_hardly_likelier(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,6 +503,7 @@ def test_settings_that_cannot_be_coded_are_refused() -> None:
         {"motion_coder": "arithmetic"},
         {"step": 100},
         {"refresh": "always"},
+        *({"hold": hold} for hold in ((-0.1, 1.0), (0.5, 5.0))),
         {"refresh": "distance", "when_far": "rest", "sources": 2},
     ):
         with pytest.raises(InputError):
