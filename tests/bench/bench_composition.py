@@ -3,9 +3,10 @@ rest?
 
     python -m tests.bench.bench_composition CLIPS [CLIPS ..] [--network NAME] [--frames N] [--out FILE]
 
-Of every clip that is larger than what networks see as a whole, the first frame is the avatar, and the clip itself the call.
-`seam` is `hdac.conference.seam` (1: luma changes across the box's edges as it does next to them), mean and largest of all
-frames: as shown, with shoulder keypoints that move, too, and of the clip's own frames. Frames/s are of all of `hdac animate`
+Of every clip that is larger than what networks see as a whole, the first frame is the avatar, and the clip itself the call, the
+easiest one there is; or the next clip's person calls (`seam_other`). `seam` is `hdac.conference.seam` (1: luma changes across
+the box's edges as it does next to them), mean and largest of all frames: as shown, with shoulder keypoints that move, too, and
+of the clip's own frames. Frames/s are of all of `hdac animate`
 but files, the search for the face among it.
 """
 
@@ -42,17 +43,18 @@ def nothing_stays(learned: Any, face: Any) -> Any:
     return np.zeros(len(learned), bool)
 
 
-def measure(clip: Clip, network: Network[PointNet], landmarks: Network[LandmarkNet]) -> dict[str, Any] | None:
-    """One clip; None: networks see it as a whole."""
+def measure(clip: Clip, other: Clip, network: Network[PointNet], landmarks: Network[LandmarkNet]) -> dict[str, Any] | None:
+    """One clip; None: networks see it as a whole. other: of another person, who calls, too."""
     row: dict[str, Any] = {"size": f"{clip.width}x{clip.height}"}
-    for name, stays in (("seam", conference.of_body), ("seam_body_moves", nothing_stays)):
+    ways = (("seam", conference.of_body, clip), ("seam_body_moves", nothing_stays, clip))
+    for name, stays, call in (*ways, ("seam_other", conference.of_body, other)):
         with mock.patch.object(conference, "of_body", stays):
             begin = time.perf_counter()
             made = Conference(clip[:1], network, landmarks)
             box = made.animator.stage.box
             if box is None:
                 return None
-            shown = list(made.call(clip))
+            shown = list(made.call(call))
             seconds = time.perf_counter() - begin
         values = [seam(picture, made.animator) for picture in shown]
         row |= {"box": f"{box.width}x{box.height}", name: round(float(np.mean(values)), 3)}
@@ -73,8 +75,9 @@ def main() -> None:
     args = parser.parse_args()
     network, landmarks = by_name(args.network, PointNet), by_name(Mobile.landmark_network, LandmarkNet)
     rows = {}
-    for path in tqdm([path for given in args.clips for path in find_clips(given)], unit="clip"):
-        row = measure(read_clip(path, frames=args.frames), network, landmarks)
+    paths = [path for given in args.clips for path in find_clips(given)]
+    for path, following in zip(tqdm(paths, unit="clip"), paths[1:] + paths[:1], strict=True):
+        row = measure(*(read_clip(one, frames=args.frames) for one in (path, following)), network, landmarks)
         if row is not None:
             rows[path.stem] = row
             tqdm.write(f"{path.stem:28} " + "  ".join(f"{key} {value}" for key, value in row.items()))
