@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError
+from hdac.codecs.mobile import Mobile
 from hdac.codecs.point_animator import drawing
 from hdac.keypoints import KeypointSettings
 from hdac.landmarks import OUTER_EYE_CORNERS
@@ -42,6 +43,18 @@ from hdac.training.losses import (
 from hdac.training.settings import LOADERS, TrainSettings
 
 JACOBIAN_STEP = KeypointSettings.jacobian_step
+MAKER, FACE_MAKER = "lite", "face-vid2vid"
+"""Weights that make the pictures that residuals are trained on."""
+KINDS_OF_PICTURES = ("base", "hdac", "dac", "vid2vid")
+"""These pictures."""
+STUDENT, SEGMENTER = Mobile.landmark_network, Mobile.segmentation_network
+"""Weights that find landmarks, and label maps."""
+FEATURES = {"mouth": slice(48, 68), "eyes": slice(36, 48)}
+"""Which of the 68 landmarks."""
+MARGIN, FEATURE_SIDE = 1.5, 64
+"""Chosen: side of the square around mouth or eyes, in that of their longer extent; and in luma samples, when compared."""
+CODED = 0.3
+"""Chosen: share of base layers among what the landmark student is trained on."""
 
 Outcome = tuple[Tensor, dict[str, Tensor], Tensor, Tensor, Tensor]
 """(loss, its terms, what came out and what was wanted as R'G'B', (B,) which of them ask for best look)."""
@@ -513,18 +526,6 @@ class AnimationObjective(Objective):
         }
 
 
-FEATURES = {"mouth": slice(48, 68), "eyes": slice(36, 48)}
-"""Which of the 68 landmarks."""
-MARGIN, FEATURE_SIDE = 1.5, 64
-"""Chosen: side of the square around mouth or eyes, in that of their longer extent; and in luma samples, when compared."""
-STUDENT = "landmarks"
-"""Weights that find landmarks."""
-
-
-SEGMENTER = "segmentation"
-"""Weights that find label maps."""
-
-
 class SegmentationObjective(Objective):
     """Of the segmentation student: cross entropy against the teacher's classes, on sources and coded pictures."""
 
@@ -605,21 +606,11 @@ class LandmarkObjective(Objective):
         return {name: eye_distances(points, batch.landmarks)[known] for name, points in found.items()}
 
 
-CODED = 0.3
-"""Chosen: share of base layers among what the landmark student is trained on."""
-
-
 def eye_distances(points: Tensor, wanted: Tensor) -> Tensor:
     """Mean distance of landmarks (B, 68, 2) from those that were wanted, over the distance of their outer eye corners, (B,)."""
     left, right = (wanted[:, i] for i in OUTER_EYE_CORNERS)
     eyes = torch.linalg.vector_norm(right - left, dim=-1).clamp_min(1e-3)
     return torch.linalg.vector_norm(points - wanted, dim=-1).mean(-1) / eyes
-
-
-MAKER, FACE_MAKER = "lite", "face-vid2vid"
-"""Weights that make the pictures that residuals are trained on."""
-KINDS_OF_PICTURES = ("base", "hdac", "dac", "vid2vid")
-"""These pictures."""
 
 
 OBJECTIVES: dict[type[nn.Module], type[Objective]] = {
