@@ -53,15 +53,16 @@ results-layered: $(VENV)/.installed
 # face-vid2vid, and binary residuals, beside the points of both
 FULLRES ?= $(CLIPS)_fullres
 TRAINING ?= $(CLIPS:test=train)
+FACE := face-vid2vid face-vid2vid+residual dac+residual hdac+residual
 FACE_ABLATIONS := face-never face-rd face-32 face-switch paper-never paper-rd face-all face-pose face-paper face-paper-all
 results-face: $(VENV)/.installed-test
-	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs h264-paper face-vid2vid face-vid2vid+residual dac+residual hdac+residual \
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs h264-paper $(FACE) \
 		--points 3 $(LAYERED) --anchors results/hdac-variants --out results/face_vid2vid
 	for anchor in h264-paper h264 vvc dac hdac hdac-look; do $(BIN)/rd-bd results/face_vid2vid --anchor $$anchor \
-		--metrics psnr_y ms_ssim_y lpips csim nme --format csv --out results/face_vid2vid/bd-$$anchor.csv || exit 1; done
+		--codecs $(FACE) --metrics psnr_y ms_ssim_y lpips csim nme --format csv --out results/face_vid2vid/bd-$$anchor.csv || exit 1; done
 	$(BIN)/rd-plot results/face_vid2vid --format svg
 	$(BIN)/rd-dump results/face_vid2vid --cache runs/cache --sequences $(PICTURES) --regime one-intra \
-		--codecs face-vid2vid face-vid2vid+residual dac+residual hdac+residual
+		--codecs $(FACE)
 	$(BIN)/rd-report results/face_vid2vid
 	$(BIN)/rd-sweep --sequences $(PICTURES:%=$(CLIPS)/%.mp4) --plugin tests/bench/ablations.py --codecs $(FACE_ABLATIONS) --frames 75 \
 		--points 3 --regime one-intra --metrics psnr lpips temporal --jobs $(JOBS) --cache runs/cache --no-report \
