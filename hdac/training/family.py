@@ -84,7 +84,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("segface-64", 700),
     Stage("segface-48", 300, "segface-64", _OF_RELATIVE),
 )
-"""In the order in which they are trained. Steps are of two processes, an evening of two CPU cores in all."""
+"""In the order in which they are trained; steps of two processes together."""
 
 FEATURE_WEIGHT = 0.3
 """Chosen: what mouth and eyes weigh in every network of the family."""
@@ -112,7 +112,7 @@ def train_family(
         raise InputError(f"unknown networks {', '.join(sorted(unknown))}; known: {', '.join(_networks())}")
     weights.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + 60 * minutes
-    environment = {**os.environ, "HDAC_WEIGHTS": str(weights.resolve())}  # its students and teachers, not the shipped ones
+    environment = {**os.environ, "HDAC_WEIGHTS": str(weights.resolve())}  # its own students and teachers before shipped ones
     for stage in STAGES:
         file = weights / f"{stage.network}.safetensors"
         if file.exists() or only and stage.network not in only:
