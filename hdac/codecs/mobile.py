@@ -70,9 +70,9 @@ class Mobile(AnimationCodec):
     "distance": where points are farther than `tau` from those of every reference, which nothing has to be decoded for (Lu and
     Zheng 2023, section 3.3)."""
     tau: float = 3.0
-    """Of "distance": largest `hdac.points.motion_distance`. Chosen for FOMM and Motion Net 10U+20L on training clips: of
-    frames beyond it four of five are among the worst quarter, and of these it has two thirds (`tests/bench/bench_filter.py`);
-    other networks have other points, and may want another one."""
+    """Of "distance": largest `hdac.points.motion_distance`. Chosen on training clips: of FOMM's frames
+    beyond it 82 % are among the worst quarter, and of these it has 72 %; of Motion Net 10U+20L's 70 % and 36 %
+    (`tests/bench/bench_filter.py`, 24 clips). Other networks have other points, and may want another one."""
     when_far: str = "source"
     """Of "distance": what comes where points are too far: "source", a new reference, or "rest", the points of the nearest
     reference: a still face, where Lu and Zheng play a short default motion, blinking and smiling, which nobody recorded."""
