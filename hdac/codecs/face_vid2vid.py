@@ -11,11 +11,14 @@ before, never from what a network has found alone, so it decodes to the same num
 
 How many of the deformations are sent, frame by frame, the encoder decides by squared error of that frame against true bits, or
 it is fixed.
-When a residual or a new reference picture is sent says `hdac.codecs.refresh`. So that nobody sees a jump, a switch from one
-reference to the next takes some frames, in which both are animated and mixed (`Fade`); a scene cut is none, and a switch within
-a switch begins from the newer of its two references. Its length, one of
-FADES, is the unit's "strength" in the container. Seen from elsewhere, by the decoder's own choice
-(`View`), a clip is animated from first to last: references, too.
+
+When a residual or a new reference picture is sent says `hdac.codecs.refresh`. An enhanced picture has been drawn by networks
+before: it is animated for least error and as a fine picture, for all that they sharpen they sharpen anew with every residual.
+
+So that nobody sees a jump, a switch from one reference to the next takes some frames, in which both are animated and mixed
+(`Fade`); a scene cut is none, and a switch within a switch begins from the newer of its two references. Its length, one of
+FADES, is the unit's "strength" in the container. Seen from elsewhere, by the decoder's own choice (`View`), a clip is animated
+from first to last: references, too.
 """
 
 from __future__ import annotations
@@ -56,6 +59,9 @@ if TYPE_CHECKING:
 CODE_VERSION = 5
 """Raised with every change that can change a stream or a decoded frame."""
 
+ENHANCED_VERSION = 2
+"""Raised with every change that can only change those with residuals."""
+
 RESIDUALS = ("never", "rd", "period")
 """Of what is sent beside pictures: no residuals; where they pay; one every `intra_period` frames, in the place of a picture."""
 
@@ -93,6 +99,8 @@ class FaceVid2Vid(AnimationCodec):
     best_look: bool = True
     network: str = "face-vid2vid"
     residual_network: str = "residual"
+    enhanced_look: bool = False
+    """Whether pictures that a residual has enhanced are animated as those that were sent."""
 
     name: ClassVar[str] = "face-vid2vid"
 
@@ -114,7 +122,7 @@ class FaceVid2Vid(AnimationCodec):
     def label(self) -> str:
         parts = [f"face-vid2vid {self.codec_label}"]
         parts += [self.refresh_label] * (self.refresh != "never") + ["least error"] * (not self.best_look)
-        parts += [f"residual {self.residual}"] * (self.residual != "never")
+        parts += [f"residual {self.residual}" + " look" * self.enhanced_look] * (self.residual != "never")
         parts += [f"step {self.step}"] * (self.step != FaceVid2Vid.step)
         parts += [f"fade {self.fade}"] * (self.fade != FaceVid2Vid.fade)
         parts += [] if self.keypoints is None else [f"{self.keypoints} kp"]
@@ -124,7 +132,7 @@ class FaceVid2Vid(AnimationCodec):
     def version(self) -> str:
         parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex()]
         if self.residual != "never":
-            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), str(RESIDUAL_VERSION)]
+            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), f"{RESIDUAL_VERSION}.{ENHANCED_VERSION}"]
         return " ".join((*parts, reference_picture.version(self.reference_codec, self.qp)))
 
     def decode_view(self, bitstream: bytes, view: View, wanted: Collection[int] | None = None) -> Clip:
@@ -180,10 +188,11 @@ class _Encoding:
             paper_coder=codec.motion_coder == "paper",
             weights_id=network.weights_id,
             residual_id=residuals.weights_id if residuals else b"",
+            enhanced_plainly=residuals is not None and not codec.enhanced_look,
         )
         self.codec, self.clip = codec, clip
         self.size = clip.height, clip.width
-        self.animator = FaceAnimator(network, codec.qp, codec.best_look, header.face_box)
+        self.animator = FaceAnimator(network, codec.qp, codec.best_look, header.face_box, header.enhanced_plainly)
         self.enhancer = ResidualCoder(residuals, self.size, header.face_box) if residuals else None
         self.sender = _Sender(codec, network.net, self.animator, self.size)
         self.picture_rule, self.residual_rule = codec.refresh_rule(), ResidualRule(codec.qp, codec.fade)
@@ -400,7 +409,7 @@ def _tasks(reader: Reader, view: View | None, counts: list[int | None] | None = 
     if header.reference_codec == "base" or not header.keypoints_sent:
         raise BitstreamError("face-vid2vid has references of its own and sends motion, the header says something else")
     network = networks.by_id(header.weights_id, Vid2VidNet)
-    animator = FaceAnimator(network, header.reference_qp, header.best_look, header.face_box)
+    animator = FaceAnimator(network, header.reference_qp, header.best_look, header.face_box, header.enhanced_plainly)
     view = View() if view is None else view
     size = header.stream.height, header.stream.width
     enhancer = None

@@ -218,6 +218,31 @@ def test_an_old_reference_is_faded_out_where_the_face_has_gone() -> None:
     assert quality[1] > quality[0] + 0.5 and quality[1] > quality[2] - 1
 
 
+@pytest.mark.parametrize("qp", [26, 46])
+def test_enhanced_references_are_not_sharpened_again_and_again(qp: int) -> None:
+    """The shipped network draws its own pictures anew, six times over, as it does where residuals follow each other."""
+    clip = resolve(["sample/occluder"], frames=1)[0].load()
+    first, size = (clip.y[0], clip.u[0], clip.v[0]), (clip.height, clip.width)
+    once, more = {}, {}
+    for plainly in (False, True):
+        animator = FaceAnimator(network.by_name("face-vid2vid", Vid2VidNet), qp, best_look=True, enhanced_plainly=plainly)
+        animator.refer_to(first)
+        planes = once[plainly] = animator.task(animator.at_rest, size)()
+        motion = animator.at_rest
+        for _ in range(6):
+            animator.refer_to(planes, motion)
+            planes = animator.task(motion, size)()
+        more[plainly] = roughness(planes[0]) / roughness(once[plainly][0])
+    assert np.array_equal(once[False][0], once[True][0])  # of a picture that was sent
+    assert more[False] > 1.6 and more[True] < 1.3
+
+
+def roughness(y: np.ndarray) -> float:
+    """Mean second difference."""
+    levels = y.astype(np.float64)
+    return float(np.abs(np.diff(levels, 2, axis=0)).mean() + np.abs(np.diff(levels, 2, axis=1)).mean())
+
+
 def test_a_new_picture_is_sent_where_a_residual_pays_less(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = weights.folders()[0]
     monkeypatch.undo()  # the true rule

@@ -109,6 +109,17 @@ def test_a_base_layer_that_is_not_defined_is_refused(settings: int) -> None:
         Reader(io.BytesIO(bytes(data)))
 
 
+@pytest.mark.parametrize("plainly", [False, True])
+def test_how_enhanced_pictures_are_animated_comes_back(plainly: bool) -> None:
+    stream = replace(STREAM, standard="face-vid2vid")
+    header = LayeredHeader(stream, 0, 40, True, "bpg", True, weights_id=b"abcd", residual_id=b"efgh", enhanced_plainly=plainly)
+    assert Reader(io.BytesIO(header.pack())).header == header
+    with pytest.raises(BitstreamError, match="enhanced pictures"):
+        data = bytearray(replace(header, residual_id=b"", enhanced_plainly=False).pack())
+        data[len(stream.pack()) + 2] = 64
+        Reader(io.BytesIO(bytes(data)))
+
+
 def test_systems_have_the_base_layer_that_they_have() -> None:
     for system, change in (("dac", {"base_half": True}), ("dac", {"base_every": 2}), ("hevc-stripped", {"base_codec": "vvc"})):
         with pytest.raises(InputError, match="base layer"):
