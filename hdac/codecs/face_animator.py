@@ -27,8 +27,8 @@ from hdac.parameters import Motion
 
 OWN = View()
 ENHANCED_QP = 34
-"""Of a coded picture that an enhanced one is like. Chosen on training clips: with the reference's own, 42 to 46, LPIPS is a
-tenth higher; with 22 there is less PSNR."""
+"""Of a coded picture that an enhanced one is like. Part of the format, never change it. Chosen on training clips: with the
+reference's own, 42, LPIPS is a tenth higher; with 22 it is the same and takes a little more rate."""
 LANDMARKS = "landmarks"
 """Weights that find a face's landmarks, for free view."""
 
@@ -71,7 +71,7 @@ class FaceAnimator:
     reference_qp, best_look, box: as of `hdac.codecs.animator.Animator`.
     enhanced_plainly: whether references that a residual has enhanced are animated for least error, as references of ENHANCED_QP
                       if the true QP is not finer. They have been drawn by the network before: what it sharpens in a coded
-                      picture it would sharpen again with every residual, up to a texture of strokes.
+                      picture it sharpens again with every residual, up to a texture of strokes, and less so this way.
     """
 
     def __init__(

@@ -13,7 +13,8 @@ How many of the deformations are sent, frame by frame, the encoder decides by sq
 it is fixed.
 
 When a residual or a new reference picture is sent says `hdac.codecs.refresh`. An enhanced picture has been drawn by networks
-before: it is animated for least error and as a fine picture, for all that they sharpen they sharpen anew with every residual.
+before: it is animated for least error and as a fine picture, for what they sharpen they sharpen anew with every residual. They
+do so still, but less.
 
 So that nobody sees a jump, a switch from one reference to the next takes some frames, in which both are animated and mixed
 (`Fade`); a scene cut is none, and a switch within a switch begins from the newer of its two references. Its length, one of
@@ -24,7 +25,7 @@ from first to last: references, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -99,7 +100,7 @@ class FaceVid2Vid(AnimationCodec):
     best_look: bool = True
     network: str = "face-vid2vid"
     residual_network: str = "residual"
-    enhanced_look: bool = False
+    enhanced_look: bool = field(default=False, repr=False)  # keys of streams without residuals stay what they were
     """Whether pictures that a residual has enhanced are animated as those that were sent."""
 
     name: ClassVar[str] = "face-vid2vid"
@@ -132,7 +133,8 @@ class FaceVid2Vid(AnimationCodec):
     def version(self) -> str:
         parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex()]
         if self.residual != "never":
-            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), f"{RESIDUAL_VERSION}.{ENHANCED_VERSION}"]
+            parts += [weights.weights_id(weights.find(self.residual_network)).hex()]
+            parts += [f"{RESIDUAL_VERSION}.{ENHANCED_VERSION}{' look' * self.enhanced_look}"]
         return " ".join((*parts, reference_picture.version(self.reference_codec, self.qp)))
 
     def decode_view(self, bitstream: bytes, view: View, wanted: Collection[int] | None = None) -> Clip:

@@ -15,8 +15,8 @@ see only a face box of (`hdac.codecs.face_box`), the box alone is enhanced.
 What the context model says is computed in integers. The enhanced picture is a network's output, and it is used again: another
 machine may round some of its samples to the next level, and what is animated from them differs by about as much. No more than
 MAX_CHAIN residuals follow each other, then a new reference picture is due, in which all machines agree again: where a residual
-would be tried, DAC and face-vid2vid send one if their rule of refresh sends any, and otherwise there are no more; H-DAC waits
-for the next intra picture of its base layer.
+would be tried, DAC and face-vid2vid send one if their rule of refresh sends any, or residuals are periodic, and otherwise
+there are no more; H-DAC waits for the next intra picture of its base layer.
 """
 
 from __future__ import annotations

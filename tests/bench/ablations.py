@@ -11,6 +11,7 @@
     face-all, face-pose            all 20 deformations in every frame, or none, instead of as many as pay
     face-paper, face-paper-all     the paper's coder of motion, with as many deformations as pay, and with all
     face-switch                    residuals where they pay, and a new reference is seen at once
+    face-rd-look                   residuals where they pay; what they have enhanced is animated as what was sent
     paper-never, paper-rd          H-DAC's published streams, whose base layer stays at QP 50, without residuals and with them
 """
 
@@ -77,6 +78,7 @@ _FAMILIES: dict[str, tuple[str, Callable[[Regime, int], list[VideoCodec]]]] = {
     "face-paper": ("the paper's coder", face(replace(FACE, motion_coder="paper"))),
     "face-paper-all": ("the paper's coder, all deformations", face(replace(FACE, motion_coder="paper", keypoints=20))),
     "face-switch": ("residuals where they pay, shown at once", face(replace(FACE, residual="rd", fade=0))),
+    "face-rd-look": ("where they pay, animated as what was sent", face(replace(FACE, residual="rd", enhanced_look=True))),
     "paper-never": ("published H-DAC streams", published(residual=False)),
     "paper-rd": ("published H-DAC streams, residuals where they pay", published(residual=True)),
 }

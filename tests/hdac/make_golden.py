@@ -82,7 +82,13 @@ STREAMS: dict[str, LayeredCodec] = {
         enhanced_look=True,
     ),
     "face-vid2vid-plainly": FaceVid2Vid(
-        qp=40, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual", fade=2, step=128
+        qp=40,
+        network="tiny-conditioned",
+        residual="period",
+        intra_period=3,
+        residual_network="tiny-residual",
+        fade=2,
+        step=128,
     ),
     "mobile": replace(MOBILE, refresh="rd", refresh_price=0.1, checksum_interval=2),
     "mobile-huffman": replace(MOBILE, network="tiny-spade", motion_coder="huffman", intra_period=4),

@@ -64,6 +64,8 @@ TINY_FACE = replace(
 )
 TINY_TRACKED = replace(TINY_FACE, name="tiny-tracked", located=(4, 8, 2), tracked=True)
 """Its keypoints come from heat maps and are tracked, as those of `face-vid2vid`."""
+TINY_CONDITIONED = replace(TINY_TRACKED, name="tiny-conditioned")
+"""It looks at its condition, QP and best look, which others do not before training."""
 TINY_RESIDUAL = ResidualSettings("tiny-residual", channels=4, filters=8)
 
 
@@ -86,6 +88,10 @@ def tiny_face_net(seed: int = 1, settings: Vid2VidSettings = TINY_FACE) -> Vid2V
         for head in (net.estimator.translation, net.estimator.deformation):
             torch.nn.init.normal_(head.weight, std=size)
             head.bias.copy_(-(head.weight @ features[0][0]))
+    if settings.name == TINY_CONDITIONED.name:
+        for module in net.modules():
+            if isinstance(film := getattr(module, "film", None), torch.nn.Linear):
+                torch.nn.init.normal_(film.weight, std=0.5)
     noise = np.random.default_rng(seed).normal(0, 0.1, (40, 2 + settings.n_keypoints, 3)).astype(np.float32)
     net.tables.copy_(torch.from_numpy(learn_tables([noise])))
     return net
@@ -205,6 +211,7 @@ def save_tiny(folder: Path, name: str = "tiny", seed: int = 1) -> None:
     save(tiny_net(seed), folder / f"{name}.safetensors", {"note": "random numbers"})
     save(tiny_face_net(seed), folder / f"{name}-face.safetensors", {"note": "random numbers"})
     save(tiny_face_net(seed, TINY_TRACKED), folder / f"{name}-tracked.safetensors", {"note": "random numbers"})
+    save(tiny_face_net(seed, TINY_CONDITIONED), folder / f"{name}-conditioned.safetensors", {"note": "random numbers"})
     save(tiny_landmark_net(seed), folder / f"{name}-landmarks.safetensors", {"note": "random numbers"})
     for kind, settings in TINY_ANIMATIONS.items():
         net = tiny_animation(replace(settings, name=f"{name}-{kind}"), seed)
