@@ -70,7 +70,6 @@ results-face: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_parameters $(CLIPS) --learn-from $(TRAINING) --out results/face_vid2vid/parameters.json
 	$(BIN)/python -m tests.bench.bench_view $(CLIPS) --out results/face_vid2vid/view.json
 	$(BIN)/python -m tests.bench.bench_vid2vid --out results/face_vid2vid/networks.json
-	$(BIN)/python -m tests.bench.bench_codecs --codecs face-vid2vid face-vid2vid+residual --threads 2 1 --out results/face_vid2vid/speed.json
 	$(BIN)/python -m data.prepare $(FULLRES) --size 512 --frames 125 --out runs/clips-512 --force
 	$(BIN)/python -m tests.bench.bench_residual $(CLIPS) runs/clips-512 --out results/face_vid2vid/residual.json
 

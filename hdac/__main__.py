@@ -332,7 +332,7 @@ def _settings(header: LayeredHeader) -> dict[str, str]:
         said["weights"] = header.weights_id.hex()
         if header.residual_id:
             said["residuals"] = f"by the weights {header.residual_id.hex()}"
-            said["residuals"] += ", what they have enhanced is animated for least error" * header.enhanced_plainly
+            said["residuals"] += ", what they have enhanced is animated for least error" * header.enhanced_least_error
         said["face box"] = f"{box.width}x{box.height} at ({box.x}, {box.y})" if box else "none, the whole picture"
     interval = header.checksum_interval
     said["checksum"] = f"every {interval} units" if interval else "none"

@@ -113,7 +113,7 @@ class LayeredHeader:
     """Mobile family: see `hdac.points`."""
     landmarks_id: bytes = b""
     """Mobile family, 4 bytes: weights of the networks that find landmarks; none where they are not needed."""
-    enhanced_plainly: bool = False
+    enhanced_least_error: bool = False
     """face-vid2vid with residuals: pictures that they have enhanced are animated for least error, whatever `best_look` says,
     and as references of `hdac.codecs.face_animator.ENHANCED_QP` at most."""
 
@@ -146,8 +146,8 @@ class LayeredHeader:
             raise InputError(f"a weights id of {len(self.landmarks_id)} bytes for landmarks")
         if self.stream.standard != "mobile" and (self.landmarks_id or self.motion_coder != "adaptive"):
             raise InputError(f"{self.stream.standard} with landmarks, or with the motion coder {self.motion_coder}")
-        if self.enhanced_plainly and (self.stream.standard != "face-vid2vid" or not self.residual_id):
-            raise InputError(f"{self.stream.standard} whose enhanced pictures are animated plainly, but has none")
+        if self.enhanced_least_error and (self.stream.standard != "face-vid2vid" or not self.residual_id):
+            raise InputError(f"{self.stream.standard} whose enhanced pictures are animated for least error, but has none")
         if self.keypoint_step not in KEYPOINT_STEPS:
             raise InputError(f"keypoint step {self.keypoint_step} is not one of {KEYPOINT_STEPS}")
         if self.jacobians and not self.keypoints_sent:
@@ -200,7 +200,7 @@ class LayeredHeader:
             | self.keypoints_sent << 6
             | (self.face_box is not None) << 7
         )
-        base = self._base_settings() | bool(self.residual_id) << 5 | (bool(self.landmarks_id) or self.enhanced_plainly) << 6
+        base = self._base_settings() | bool(self.residual_id) << 5 | (bool(self.landmarks_id) or self.enhanced_least_error) << 6
         base |= MOTION_CODERS[self.motion_coder]
         fixed = bytes((VERSION, settings, base, self.base_qp, self.reference_qp, self.checksum_interval))
         box = self.face_box
@@ -362,7 +362,7 @@ class Reader:
                 weights_id=self._read(LayeredHeader._weights_bytes(stream.standard)),
                 residual_id=self._read(4) if base & 32 else b"",
                 landmarks_id=self._read(4) if base & 64 and mobile else b"",
-                enhanced_plainly=bool(base & 64) and face,
+                enhanced_least_error=bool(base & 64) and face,
                 motion_coder=motion_coders[base & 3] if mobile else "adaptive",
                 base_codec="hevc" if mobile else base_codecs[base & 3],
                 base_every=BASE_STEPS[base >> 2 & 3],

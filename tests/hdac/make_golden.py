@@ -38,6 +38,9 @@ from tests.hdac.streams import at_all_strengths
 GOLDEN = Path(__file__).parent / "golden"
 
 MOBILE = Mobile(qp=40, network="tiny-light", landmark_network="tiny-landmarks", segmentation_network="tiny-segmentation")
+ENHANCED = FaceVid2Vid(
+    qp=40, network="tiny-conditioned", residual="period", intra_period=3, residual_network="tiny-residual", fade=2, step=128
+)
 PARTS = ("", "residual_", "landmark_", "segmentation_")
 """Of networks that a stream may need: fields of codecs."""
 SETTLED: Any = {"i_offset": 12, "lean": True, "intra_period": 4}
@@ -59,37 +62,10 @@ STREAMS: dict[str, LayeredCodec] = {
         network="tiny",
     ),
     "dac": Dac(qp=36, network="tiny", refresh="rd", keypoint_step=256),
-    "face-vid2vid": FaceVid2Vid(
-        qp=40,
-        network="tiny-face",
-        residual="period",
-        intra_period=3,
-        residual_network="tiny-residual",
-        checksum_interval=2,
-        step=128,
-        fade=0,
-        enhanced_look=True,
-    ),
+    "face-vid2vid": replace(ENHANCED, network="tiny-face", checksum_interval=2, fade=0, enhanced_look=True),
     "face-vid2vid-paper": FaceVid2Vid(qp=40, network="tiny-face", motion_coder="paper", refresh="rd", step=64, fade=0),
-    "face-vid2vid-fade": FaceVid2Vid(
-        qp=40,
-        network="tiny-tracked",
-        residual="period",
-        intra_period=3,
-        residual_network="tiny-residual",
-        fade=2,
-        step=128,
-        enhanced_look=True,
-    ),
-    "face-vid2vid-plainly": FaceVid2Vid(
-        qp=40,
-        network="tiny-conditioned",
-        residual="period",
-        intra_period=3,
-        residual_network="tiny-residual",
-        fade=2,
-        step=128,
-    ),
+    "face-vid2vid-fade": replace(ENHANCED, network="tiny-tracked", enhanced_look=True),
+    "face-vid2vid-enhanced": ENHANCED,
     "mobile": replace(MOBILE, refresh="rd", refresh_price=0.1, checksum_interval=2),
     "mobile-huffman": replace(MOBILE, network="tiny-spade", motion_coder="huffman", intra_period=4),
     "mobile-prior": replace(

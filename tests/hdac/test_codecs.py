@@ -224,16 +224,17 @@ def test_enhanced_references_are_sharpened_less(qp: int) -> None:
     """The shipped network draws its own pictures anew, six times over, as it does where residuals follow each other."""
     clip = resolve(["sample/occluder"], frames=1)[0].load()
     first, size = (clip.y[0], clip.u[0], clip.v[0]), (clip.height, clip.width)
+    face = network.by_name("face-vid2vid", Vid2VidNet)
     once, more = {}, {}
-    for plainly in (False, True):
-        animator = FaceAnimator(network.by_name("face-vid2vid", Vid2VidNet), qp, best_look=True, enhanced_plainly=plainly)
+    for least_error in (False, True):
+        animator = FaceAnimator(face, qp, best_look=True, enhanced_least_error=least_error)
         animator.refer_to(first)
-        planes = once[plainly] = animator.task(animator.at_rest, size)()
+        planes = once[least_error] = animator.task(animator.at_rest, size)()
         motion = animator.at_rest
         for _ in range(6):
             animator.refer_to(planes, motion)
             planes = animator.task(motion, size)()
-        more[plainly] = roughness(planes[0]) / roughness(once[plainly][0])
+        more[least_error] = roughness(planes[0]) / roughness(once[least_error][0])
     assert np.array_equal(once[False][0], once[True][0])  # of a picture that was sent
     assert more[True] - 1 < (more[False] - 1) / 2
 
@@ -554,9 +555,10 @@ def test_a_header_says_how_enhanced_pictures_are_animated() -> None:
     stream = codec.encode(moving_clip(8, 96, 96))
     header, units = Reader(io.BytesIO(stream)).header, units_of(stream)
     as_sent = replace(codec, enhanced_look=True).encode(moving_clip(1, 96, 96))
-    assert header.enhanced_plainly and not Reader(io.BytesIO(as_sent)).header.enhanced_plainly
+    assert header.enhanced_least_error and not Reader(io.BytesIO(as_sent)).header.enhanced_least_error
     first = next(t for t, unit in enumerate(units) if unit.residual)
-    new, old = (systems.decode(written(replace(header, enhanced_plainly=plainly), units)).y for plainly in (True, False))
+    headers = header, replace(header, enhanced_least_error=False)
+    new, old = (systems.decode(written(one, units)).y for one in headers)
     assert np.array_equal(new[: first + 1], old[: first + 1]) and not np.array_equal(new[first + 1], old[first + 1])
 
 

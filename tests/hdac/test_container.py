@@ -109,14 +109,15 @@ def test_a_base_layer_that_is_not_defined_is_refused(settings: int) -> None:
         Reader(io.BytesIO(bytes(data)))
 
 
-@pytest.mark.parametrize("plainly", [False, True])
-def test_how_enhanced_pictures_are_animated_comes_back(plainly: bool) -> None:
+@pytest.mark.parametrize("least_error", [False, True])
+def test_how_enhanced_pictures_are_animated_comes_back(least_error: bool) -> None:
     stream = replace(STREAM, standard="face-vid2vid")
-    header = LayeredHeader(stream, 0, 40, True, "bpg", True, weights_id=b"abcd", residual_id=b"efgh", enhanced_plainly=plainly)
+    header = LayeredHeader(stream, 0, 40, True, "bpg", True, weights_id=b"abcd", residual_id=b"efgh")
+    header = replace(header, enhanced_least_error=least_error)
     assert Reader(io.BytesIO(header.pack())).header == header
+    data = bytearray(replace(header, residual_id=b"", enhanced_least_error=False).pack())
+    data[len(stream.pack()) + 2] = 64
     with pytest.raises(BitstreamError, match="enhanced pictures"):
-        data = bytearray(replace(header, residual_id=b"", enhanced_plainly=False).pack())
-        data[len(stream.pack()) + 2] = 64
         Reader(io.BytesIO(bytes(data)))
 
 
