@@ -332,7 +332,8 @@ def _settings(header: LayeredHeader) -> dict[str, str]:
         said["weights"] = header.weights_id.hex()
         if header.residual_id:
             said["residuals"] = f"by the weights {header.residual_id.hex()}"
-            said["residuals"] += ", what they have enhanced is animated for least error" * header.enhanced_least_error
+            wish = "best look" if header.stream.standard == "dac" else "least error"
+            said["residuals"] += f", what they have enhanced is animated for {wish}" * header.enhanced_apart
         said["face box"] = f"{box.width}x{box.height} at ({box.x}, {box.y})" if box else "none, the whole picture"
     interval = header.checksum_interval
     said["checksum"] = f"every {interval} units" if interval else "none"

@@ -12,8 +12,9 @@
     1       base layer: bits 0-1 codec (0 HEVC, 1 VVC), bits 2-3 n - 1, where every n-th frame has a base picture (n is 1 to 3),
             bit 4 half width and height. All 0 in systems 33 and 35, no VVC in system 32; in system 36 bits 0-1 are the motion
             coder (0 adaptive, 1 Huffman, 2 by a prior) and bits 2-4 are 0. Bit 5: there may be residuals. Bit 6, in system 36:
-            landmarks are found by networks of their own; in system 35, where there may be residuals: pictures that they have
-            enhanced are animated for least error, and as if their QP were at most 34. Bit 7 is 0
+            landmarks are found by networks of their own; in systems 33 and 35, where there may be residuals: pictures
+            that they have enhanced are animated in a way of their own: in 33 for best look, and as if their QP were at most 28;
+            in 35 for least error, and as if it were at most 34. Bit 7 is 0
     1       QP of the base layer's P pictures (0 where there is none)
     1       QP of the reference
     1       units between two checksums; 0: no checksum
@@ -113,9 +114,9 @@ class LayeredHeader:
     """Mobile family: see `hdac.points`."""
     landmarks_id: bytes = b""
     """Mobile family, 4 bytes: weights of the networks that find landmarks; none where they are not needed."""
-    enhanced_least_error: bool = False
-    """face-vid2vid with residuals: pictures that they have enhanced are animated for least error, whatever `best_look` says,
-    and as references of `hdac.codecs.face_animator.ENHANCED_QP` at most."""
+    enhanced_apart: bool = False
+    """DAC and face-vid2vid with residuals: pictures that they have enhanced are animated in a way of their own, whatever
+    `best_look` and `reference_qp` say (ENHANCED_QP of `hdac.codecs.animator` and `hdac.codecs.face_animator`)."""
 
     def __post_init__(self) -> None:
         if self.stream.standard not in LAYERED_STANDARDS:
@@ -146,8 +147,8 @@ class LayeredHeader:
             raise InputError(f"a weights id of {len(self.landmarks_id)} bytes for landmarks")
         if self.stream.standard != "mobile" and (self.landmarks_id or self.motion_coder != "adaptive"):
             raise InputError(f"{self.stream.standard} with landmarks, or with the motion coder {self.motion_coder}")
-        if self.enhanced_least_error and (self.stream.standard != "face-vid2vid" or not self.residual_id):
-            raise InputError(f"{self.stream.standard} whose enhanced pictures are animated for least error, but has none")
+        if self.enhanced_apart and (self.stream.standard not in ("dac", "face-vid2vid") or not self.residual_id):
+            raise InputError(f"{self.stream.standard} whose enhanced pictures are animated in a way of their own, but has none")
         if self.keypoint_step not in KEYPOINT_STEPS:
             raise InputError(f"keypoint step {self.keypoint_step} is not one of {KEYPOINT_STEPS}")
         if self.jacobians and not self.keypoints_sent:
@@ -200,7 +201,7 @@ class LayeredHeader:
             | self.keypoints_sent << 6
             | (self.face_box is not None) << 7
         )
-        base = self._base_settings() | bool(self.residual_id) << 5 | (bool(self.landmarks_id) or self.enhanced_least_error) << 6
+        base = self._base_settings() | bool(self.residual_id) << 5 | (bool(self.landmarks_id) or self.enhanced_apart) << 6
         base |= MOTION_CODERS[self.motion_coder]
         fixed = bytes((VERSION, settings, base, self.base_qp, self.reference_qp, self.checksum_interval))
         box = self.face_box
@@ -345,7 +346,8 @@ class Reader:
         motion_coders = {number: name for name, number in MOTION_CODERS.items()}
         mobile, face = stream.standard == "mobile", stream.standard == "face-vid2vid"
         codecs: dict[int, str] = motion_coders if mobile else base_codecs
-        if base >> (7 if mobile or face else 6) or base & 3 not in codecs or base >> 2 & 3 >= len(BASE_STEPS):
+        n_bits = 6 if stream.standard in ("hevc-stripped", "hdac") else 7
+        if base >> n_bits or base & 3 not in codecs or base >> 2 & 3 >= len(BASE_STEPS):
             raise BitstreamError(f"unknown settings 0x{base:02x} of the base layer in the header")
         try:
             return LayeredHeader(
@@ -362,7 +364,7 @@ class Reader:
                 weights_id=self._read(LayeredHeader._weights_bytes(stream.standard)),
                 residual_id=self._read(4) if base & 32 else b"",
                 landmarks_id=self._read(4) if base & 64 and mobile else b"",
-                enhanced_least_error=bool(base & 64) and face,
+                enhanced_apart=bool(base & 64) and not mobile,
                 motion_coder=motion_coders[base & 3] if mobile else "adaptive",
                 base_codec="hevc" if mobile else base_codecs[base & 3],
                 base_every=BASE_STEPS[base >> 2 & 3],

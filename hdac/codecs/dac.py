@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 CODE_VERSION = 4
 """Raised with every change that can change a stream or a decoded frame."""
 
+ENHANCED_VERSION = 1
+"""Raised with every change of streams that have residuals, and of no others."""
+
 MAX_REFERENCES = 4
 """Chosen: references that both sides keep; a return to one of them costs two bytes."""
 
@@ -75,7 +78,7 @@ class Dac(AnimationCodec):
         coder = reference_picture.version(self.reference_codec, self.qp)
         parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex()]
         if self.residual:
-            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), str(RESIDUAL_VERSION)]
+            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), f"{RESIDUAL_VERSION}.{ENHANCED_VERSION}"]
         return " ".join((*parts, coder))
 
     # -- encoder -----------------------------------------------------------------------------------------------------
@@ -98,8 +101,9 @@ class Dac(AnimationCodec):
             jacobians=network.net.settings.detector.jacobians,
             weights_id=network.weights_id,
             residual_id=residuals.weights_id if residuals else b"",
+            enhanced_apart=residuals is not None,
         )
-        animator = Animator(network, None, self.qp, self.best_look, header.face_box)
+        animator = Animator(network, None, self.qp, self.best_look, header.face_box, header.enhanced_apart)
         motion = KeypointEncoder(keypoint_settings(network.net.settings.detector, header))
         buffer = _Buffer()
         writer = Writer(header)
@@ -149,7 +153,7 @@ class Dac(AnimationCodec):
                         layer = bytes((best,))
                     if extra is not None and enhancer:
                         enhancer.count()
-                        animator.refer_to(enhanced)
+                        animator.refer_to(enhanced, enhanced=True)
                         animator.rest_at(keypoints)
                         buffer.add(_present(animator))
                         rule.enhanced(source, enhanced)
@@ -220,7 +224,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
     if header.reference_codec == "base":
         raise BitstreamError("DAC has references of its own, the header says those of a base layer")
     network = networks.by_id(header.weights_id, HybridNet)
-    animator = Animator(network, None, header.reference_qp, header.best_look, header.face_box)
+    animator = Animator(network, None, header.reference_qp, header.best_look, header.face_box, header.enhanced_apart)
     motion = KeypointDecoder(keypoint_settings(network.net.settings.detector, header))
     buffer = _Buffer()
     size = header.stream.height, header.stream.width
@@ -257,7 +261,7 @@ def _tasks(reader: Reader) -> Iterator[Callable[[], Planes]]:
             continue
         assert enhancer is not None  # `checked_units` knows
         enhanced = enhancer.enhance(alone(task), unit.residual)
-        animator.refer_to(enhanced)
+        animator.refer_to(enhanced, enhanced=True)
         animator.rest_at(keypoints)
         buffer.add(_present(animator))
         yield partial(same, enhanced)

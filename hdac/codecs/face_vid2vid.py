@@ -190,11 +190,11 @@ class _Encoding:
             paper_coder=codec.motion_coder == "paper",
             weights_id=network.weights_id,
             residual_id=residuals.weights_id if residuals else b"",
-            enhanced_least_error=residuals is not None and not codec.enhanced_look,
+            enhanced_apart=residuals is not None and not codec.enhanced_look,
         )
         self.codec, self.clip = codec, clip
         self.size = clip.height, clip.width
-        self.animator = FaceAnimator(network, codec.qp, codec.best_look, header.face_box, header.enhanced_least_error)
+        self.animator = FaceAnimator(network, codec.qp, codec.best_look, header.face_box, header.enhanced_apart)
         self.enhancer = ResidualCoder(residuals, self.size, header.face_box) if residuals else None
         self.sender = _Sender(codec, network.net, self.animator, self.size)
         self.picture_rule, self.residual_rule = codec.refresh_rule(), ResidualRule(codec.qp, codec.fade)
@@ -411,7 +411,7 @@ def _tasks(reader: Reader, view: View | None, counts: list[int | None] | None = 
     if header.reference_codec == "base" or not header.keypoints_sent:
         raise BitstreamError("face-vid2vid has references of its own and sends motion, the header says something else")
     network = networks.by_id(header.weights_id, Vid2VidNet)
-    animator = FaceAnimator(network, header.reference_qp, header.best_look, header.face_box, header.enhanced_least_error)
+    animator = FaceAnimator(network, header.reference_qp, header.best_look, header.face_box, header.enhanced_apart)
     view = View() if view is None else view
     size = header.stream.height, header.stream.width
     enhancer = None

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 
 from data.clip import Clip
 from hdac import systems
@@ -33,7 +34,7 @@ from hdac.codecs.mobile import Mobile
 from hdac.codecs.stripped import HevcStripped
 from tests.clips import moving_clip
 from tests.hdac.nets import save_tiny
-from tests.hdac.streams import at_all_strengths
+from tests.hdac.streams import always_send_residuals, at_all_strengths
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -62,6 +63,7 @@ STREAMS: dict[str, LayeredCodec] = {
         network="tiny",
     ),
     "dac": Dac(qp=36, network="tiny", refresh="rd", keypoint_step=256),
+    "dac-enhanced": Dac(qp=48, network="tiny-heeding", refresh="never", residual=True, residual_network="tiny-residual"),
     "face-vid2vid": replace(ENHANCED, network="tiny-face", checksum_interval=2, fade=0, enhanced_look=True),
     "face-vid2vid-paper": FaceVid2Vid(qp=40, network="tiny-face", motion_coder="paper", refresh="rd", step=64, fade=0),
     "face-vid2vid-fade": replace(ENHANCED, network="tiny-tracked", enhanced_look=True),
@@ -95,7 +97,10 @@ def main() -> None:
                 shutil.copy(path, GOLDEN)
     for name in names:
         codec = STREAMS[name]
-        stream = codec.encode(source())
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            if isinstance(codec, Dac) and codec.residual:
+                always_send_residuals(monkeypatch)
+            stream = codec.encode(source())
         if name == "hdac":  # an encoder shows nothing of a network that was not trained
             stream = at_all_strengths(stream)
         (GOLDEN / f"{name}.hdac").write_bytes(stream)

@@ -65,7 +65,7 @@ TINY_FACE = replace(
 TINY_TRACKED = replace(TINY_FACE, name="tiny-tracked", located=(4, 8, 2), tracked=True)
 """Its keypoints come from heat maps and are tracked, as those of `face-vid2vid`."""
 TINY_CONDITIONED = replace(TINY_TRACKED, name="tiny-conditioned")
-"""It looks at its condition, QP and best look, which others do not before training."""
+"""It looks at its condition."""
 TINY_RESIDUAL = ResidualSettings("tiny-residual", channels=4, filters=8)
 
 
@@ -89,9 +89,7 @@ def tiny_face_net(seed: int = 1, settings: Vid2VidSettings = TINY_FACE) -> Vid2V
             torch.nn.init.normal_(head.weight, std=size)
             head.bias.copy_(-(head.weight @ features[0][0]))
     if settings.name == TINY_CONDITIONED.name:
-        for module in net.modules():
-            if isinstance(film := getattr(module, "film", None), torch.nn.Linear):
-                torch.nn.init.normal_(film.weight, std=0.5)
+        heed_condition(net)
     noise = np.random.default_rng(seed).normal(0, 0.1, (40, 2 + settings.n_keypoints, 3)).astype(np.float32)
     net.tables.copy_(torch.from_numpy(learn_tables([noise])))
     return net
@@ -190,6 +188,13 @@ def trained_residual_net() -> ResidualNet:
     return net.eval()
 
 
+def heed_condition(net: torch.nn.Module) -> None:
+    """Makes a network look at its condition, QPs and best look, which it does not before training."""
+    for module in net.modules():
+        if isinstance(film := getattr(module, "film", None), torch.nn.Linear):
+            torch.nn.init.normal_(film.weight, std=0.5)
+
+
 def tiny_net(seed: int = 1, correction: float = 0.02, settings: NetSettings = TINY) -> HybridNet:
     """correction: how much its last layer, which is zero before training, is away from zero."""
     torch.manual_seed(seed)
@@ -209,6 +214,9 @@ def save_random_learned(model: str, folder: Path, quality: int = 1) -> None:
 
 def save_tiny(folder: Path, name: str = "tiny", seed: int = 1) -> None:
     save(tiny_net(seed), folder / f"{name}.safetensors", {"note": "random numbers"})
+    heeding = tiny_net(seed)
+    heed_condition(heeding)
+    save(heeding, folder / f"{name}-heeding.safetensors", {"note": "random numbers"})
     save(tiny_face_net(seed), folder / f"{name}-face.safetensors", {"note": "random numbers"})
     save(tiny_face_net(seed, TINY_TRACKED), folder / f"{name}-tracked.safetensors", {"note": "random numbers"})
     save(tiny_face_net(seed, TINY_CONDITIONED), folder / f"{name}-conditioned.safetensors", {"note": "random numbers"})

@@ -42,6 +42,7 @@ from hdac.nets.vid2vid import Vid2VidNet
 from hdac.range_coder import RangeEncoder
 from rd.cache import stream_key
 from tests.clips import moving_clip, psnr_y
+from tests.hdac.make_golden import source
 from tests.hdac.nets import BENT, save_random_learned, save_tiny, tiny_face_net, tiny_net, trained_residual_net
 from tests.hdac.streams import rewritten, units_of, written
 
@@ -549,17 +550,43 @@ def test_a_decoder_of_face_vid2vid_has_the_references_and_shows_the_pictures_of_
             assert np.array_equal(shown.y[t], picture), t
 
 
-def test_a_header_says_how_enhanced_pictures_are_animated() -> None:
+@pytest.mark.parametrize(
+    "codec",
+    [
+        replace(FACE, network="tiny-conditioned", residual="period", intra_period=4, fade=0),
+        Dac(qp=48, network="tiny-heeding", refresh="never", residual=True, residual_network="tiny-residual"),
+    ],
+)
+def test_a_header_says_how_enhanced_pictures_are_animated(codec: FaceVid2Vid | Dac) -> None:
     """Without the bit the same units show other pictures, from the first residual on."""
-    codec = replace(FACE, network="tiny-conditioned", residual="period", intra_period=4, fade=0)
-    stream = codec.encode(moving_clip(8, 96, 96))
+    stream = codec.encode(source())
     header, units = Reader(io.BytesIO(stream)).header, units_of(stream)
-    as_sent = replace(codec, enhanced_look=True).encode(moving_clip(1, 96, 96))
-    assert header.enhanced_least_error and not Reader(io.BytesIO(as_sent)).header.enhanced_least_error
+    assert header.enhanced_apart
     first = next(t for t, unit in enumerate(units) if unit.residual)
-    headers = header, replace(header, enhanced_least_error=False)
+    headers = header, replace(header, enhanced_apart=False)
     new, old = (systems.decode(written(one, units)).y for one in headers)
-    assert np.array_equal(new[: first + 1], old[: first + 1]) and not np.array_equal(new[first + 1], old[first + 1])
+    assert np.array_equal(new[: first + 1], old[: first + 1]) and not np.array_equal(new, old)
+    as_sent = replace(FACE, residual="rd", enhanced_look=True).encode(moving_clip(1, 96, 96))
+    assert not Reader(io.BytesIO(as_sent)).header.enhanced_apart
+
+
+@pytest.mark.parametrize("qp", [36, 46])
+def test_enhanced_references_of_dac_are_not_blurred_again_and_again(qp: int) -> None:
+    """The shipped network draws its own pictures anew, six times over, as it does where residuals follow each other."""
+    clip = resolve(["sample/occluder"], frames=1)[0].load()
+    first, size = (clip.y[0], clip.u[0], clip.v[0]), (clip.height, clip.width)
+    lite = network.by_name("lite", HybridNet)
+    left = {}
+    for look in (False, True):
+        animator = Animator(lite, None, qp, best_look=False, enhanced_look=look)
+        keypoints = animator.refer_to(first)
+        planes = once = animator.task(None, keypoints, size)()
+        for _ in range(6):
+            animator.refer_to(planes, enhanced=True)
+            animator.rest_at(keypoints)
+            planes = animator.task(None, keypoints, size)()
+        left[look] = roughness(planes[0]) / roughness(once[0])
+    assert left[False] < left[True] < 1.5
 
 
 @pytest.mark.parametrize(("residual", "same"), [("never", True), ("rd", False)])

@@ -109,13 +109,14 @@ def test_a_base_layer_that_is_not_defined_is_refused(settings: int) -> None:
         Reader(io.BytesIO(bytes(data)))
 
 
-@pytest.mark.parametrize("least_error", [False, True])
-def test_how_enhanced_pictures_are_animated_comes_back(least_error: bool) -> None:
-    stream = replace(STREAM, standard="face-vid2vid")
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("system", ["dac", "face-vid2vid"])
+def test_how_enhanced_pictures_are_animated_comes_back(system: str, apart: bool) -> None:
+    stream = replace(STREAM, standard=system)
     header = LayeredHeader(stream, 0, 40, True, "bpg", True, weights_id=b"abcd", residual_id=b"efgh")
-    header = replace(header, enhanced_least_error=least_error)
+    header = replace(header, enhanced_apart=apart)
     assert Reader(io.BytesIO(header.pack())).header == header
-    data = bytearray(replace(header, residual_id=b"", enhanced_least_error=False).pack())
+    data = bytearray(replace(header, residual_id=b"", enhanced_apart=False).pack())
     data[len(stream.pack()) + 2] = 64
     with pytest.raises(BitstreamError, match="enhanced pictures"):
         Reader(io.BytesIO(bytes(data)))
