@@ -116,7 +116,7 @@ class LayeredHeader:
     """Mobile family, 4 bytes: weights of the networks that find landmarks; none where they are not needed."""
     enhanced_apart: bool = False
     """DAC and face-vid2vid with residuals: pictures that they have enhanced are animated in a way of their own, whatever
-    `best_look` and `reference_qp` say (ENHANCED_QP of `hdac.codecs.animator` and `hdac.codecs.face_animator`)."""
+    `best_look` says, and as if `reference_qp` were at most ENHANCED_QP of `hdac.codecs.animator` or `.face_animator`."""
 
     def __post_init__(self) -> None:
         if self.stream.standard not in LAYERED_STANDARDS:
@@ -148,7 +148,7 @@ class LayeredHeader:
         if self.stream.standard != "mobile" and (self.landmarks_id or self.motion_coder != "adaptive"):
             raise InputError(f"{self.stream.standard} with landmarks, or with the motion coder {self.motion_coder}")
         if self.enhanced_apart and (self.stream.standard not in ("dac", "face-vid2vid") or not self.residual_id):
-            raise InputError(f"{self.stream.standard} whose enhanced pictures are animated in a way of their own, but has none")
+            raise InputError(f"{self.stream.standard} with enhanced pictures apart, which DAC and face-vid2vid alone have")
         if self.keypoint_step not in KEYPOINT_STEPS:
             raise InputError(f"keypoint step {self.keypoint_step} is not one of {KEYPOINT_STEPS}")
         if self.jacobians and not self.keypoints_sent:

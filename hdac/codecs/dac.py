@@ -2,10 +2,11 @@
 
     first frame ------------> BPG, or another still ----> reference, shown as it is
     every other frame ------> keypoints, range coded ---> reference, animated
-    where that is not enough: a new reference, or a return to one of those sent before
+    where that is not enough: a new reference, or a return to one of those sent before, or a residual
 
 Open loop: nothing but references and keypoints is sent, so a frame never depends on a network's output (but where residuals are
-sent, see `hdac.codecs.residual`). When to refresh says `hdac.codecs.refresh`.
+sent, see `hdac.codecs.residual`; a picture that one has enhanced is then animated for best look, or every further one would
+blur it again). When to refresh says `hdac.codecs.refresh`.
 
 Of large pictures a box around the face is animated, and all else is the reference's (`hdac.codecs.face_box`). What the rules
 compare are whole pictures: a background that has changed is a reason for a new reference.
@@ -14,7 +15,7 @@ compare are whole pictures: a background that has changed is a reason for a new 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -62,6 +63,8 @@ class Dac(AnimationCodec):
     keypoint_step: int = 128
     network: str = "lite"
     residual_network: str = "residual"
+    enhanced_as_sent: bool = field(default=False, repr=False)  # keys of streams without residuals stay what they were
+    """Whether pictures that a residual has enhanced are animated as those that were sent."""
 
     name: ClassVar[str] = "dac"
 
@@ -71,14 +74,16 @@ class Dac(AnimationCodec):
 
     @property
     def label(self) -> str:
-        return f"DAC {self.codec_label} {self.refresh_label}{' look' * self.best_look}{' residual' * self.residual}"
+        as_sent = " as sent" * (self.residual and self.enhanced_as_sent)
+        return f"DAC {self.codec_label} {self.refresh_label}{' look' * self.best_look}{' residual' * self.residual}{as_sent}"
 
     @property
     def version(self) -> str:
         coder = reference_picture.version(self.reference_codec, self.qp)
         parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex()]
         if self.residual:
-            parts += [weights.weights_id(weights.find(self.residual_network)).hex(), f"{RESIDUAL_VERSION}.{ENHANCED_VERSION}"]
+            parts += [weights.weights_id(weights.find(self.residual_network)).hex()]
+            parts += [f"{RESIDUAL_VERSION}.{ENHANCED_VERSION}{' as sent' * self.enhanced_as_sent}"]
         return " ".join((*parts, coder))
 
     # -- encoder -----------------------------------------------------------------------------------------------------
@@ -101,7 +106,7 @@ class Dac(AnimationCodec):
             jacobians=network.net.settings.detector.jacobians,
             weights_id=network.weights_id,
             residual_id=residuals.weights_id if residuals else b"",
-            enhanced_apart=residuals is not None,
+            enhanced_apart=residuals is not None and not self.enhanced_as_sent,
         )
         animator = Animator(network, None, self.qp, self.best_look, header.face_box, header.enhanced_apart)
         motion = KeypointEncoder(keypoint_settings(network.net.settings.detector, header))

@@ -100,7 +100,7 @@ class FaceVid2Vid(AnimationCodec):
     best_look: bool = True
     network: str = "face-vid2vid"
     residual_network: str = "residual"
-    enhanced_look: bool = field(default=False, repr=False)  # keys of streams without residuals stay what they were
+    enhanced_as_sent: bool = field(default=False, repr=False)  # keys of streams without residuals stay what they were
     """Whether pictures that a residual has enhanced are animated as those that were sent."""
 
     name: ClassVar[str] = "face-vid2vid"
@@ -123,7 +123,7 @@ class FaceVid2Vid(AnimationCodec):
     def label(self) -> str:
         parts = [f"face-vid2vid {self.codec_label}"]
         parts += [self.refresh_label] * (self.refresh != "never") + ["least error"] * (not self.best_look)
-        parts += [f"residual {self.residual}" + " look" * self.enhanced_look] * (self.residual != "never")
+        parts += [f"residual {self.residual}" + " as sent" * self.enhanced_as_sent] * (self.residual != "never")
         parts += [f"step {self.step}"] * (self.step != FaceVid2Vid.step)
         parts += [f"fade {self.fade}"] * (self.fade != FaceVid2Vid.fade)
         parts += [] if self.keypoints is None else [f"{self.keypoints} kp"]
@@ -134,7 +134,7 @@ class FaceVid2Vid(AnimationCodec):
         parts = [str(CODE_VERSION), weights.weights_id(weights.find(self.network)).hex()]
         if self.residual != "never":
             parts += [weights.weights_id(weights.find(self.residual_network)).hex()]
-            parts += [f"{RESIDUAL_VERSION}.{ENHANCED_VERSION}{' look' * self.enhanced_look}"]
+            parts += [f"{RESIDUAL_VERSION}.{ENHANCED_VERSION}{' look' * self.enhanced_as_sent}"]
         return " ".join((*parts, reference_picture.version(self.reference_codec, self.qp)))
 
     def decode_view(self, bitstream: bytes, view: View, wanted: Collection[int] | None = None) -> Clip:
@@ -190,7 +190,7 @@ class _Encoding:
             paper_coder=codec.motion_coder == "paper",
             weights_id=network.weights_id,
             residual_id=residuals.weights_id if residuals else b"",
-            enhanced_apart=residuals is not None and not codec.enhanced_look,
+            enhanced_apart=residuals is not None and not codec.enhanced_as_sent,
         )
         self.codec, self.clip = codec, clip
         self.size = clip.height, clip.width

@@ -7,6 +7,7 @@
     hdac-fused                     the fused picture always shown at full strength
     hdac-look                      best look instead of least error
     dac-rd, dac-psnr, dac-never    when DAC sends a new reference
+    dac-residual, dac-as-sent      residuals where they pay, one reference; what they have enhanced is animated as what was sent
     face-never, face-rd, face-32   face-vid2vid without residuals, with them where they pay, and with one every 32 frames
     face-all, face-pose            all 20 deformations in every frame, or none, instead of as many as pay
     face-paper, face-paper-all     the paper's coder of motion, with as many deformations as pay, and with all
@@ -46,6 +47,12 @@ def animation(refresh: str) -> Callable[[Regime, int], list[VideoCodec]]:
     return lambda regime, points: [Dac(qp=qp, refresh=refresh) for qp in quantisers(48, 24, points)]
 
 
+def residuals(as_sent: bool) -> Callable[[Regime, int], list[VideoCodec]]:
+    return lambda regime, points: [
+        Dac(qp=qp, refresh="never", residual=True, enhanced_as_sent=as_sent) for qp in quantisers(48, 34, points)
+    ]
+
+
 def face(codec: FaceVid2Vid) -> Callable[[Regime, int], list[VideoCodec]]:
     return lambda regime, points: [replace(codec, qp=qp) for qp in quantisers(44, 24, points)]
 
@@ -70,6 +77,8 @@ _FAMILIES: dict[str, tuple[str, Callable[[Regime, int], list[VideoCodec]]]] = {
     "hdac-fused": ("always fused", hybrid(replace(PLAIN, always_fused=True))),
     "hdac-look": ("best look", hybrid(replace(PLAIN, best_look=True))),
     **{f"dac-{refresh}": (f"refresh {refresh}", animation(refresh)) for refresh in ("rd", "psnr", "never")},
+    "dac-residual": ("residuals where they pay", residuals(as_sent=False)),
+    "dac-as-sent": ("where they pay, animated as what was sent", residuals(as_sent=True)),
     "face-never": ("face-vid2vid without residuals", face(FACE)),
     "face-rd": ("residuals where they pay", face(replace(FACE, residual="rd"))),
     "face-32": ("a residual every 32 frames", face(replace(FACE, residual="period", intra_period=32))),
@@ -78,7 +87,7 @@ _FAMILIES: dict[str, tuple[str, Callable[[Regime, int], list[VideoCodec]]]] = {
     "face-paper": ("the paper's coder", face(replace(FACE, motion_coder="paper"))),
     "face-paper-all": ("the paper's coder, all deformations", face(replace(FACE, motion_coder="paper", keypoints=20))),
     "face-switch": ("residuals where they pay, shown at once", face(replace(FACE, residual="rd", fade=0))),
-    "face-rd-look": ("where they pay, animated as what was sent", face(replace(FACE, residual="rd", enhanced_look=True))),
+    "face-rd-look": ("where they pay, animated as what was sent", face(replace(FACE, residual="rd", enhanced_as_sent=True))),
     "paper-never": ("published H-DAC streams", published(residual=False)),
     "paper-rd": ("published H-DAC streams, residuals where they pay", published(residual=True)),
 }

@@ -39,7 +39,8 @@ from tests.hdac.streams import always_send_residuals, at_all_strengths
 GOLDEN = Path(__file__).parent / "golden"
 
 MOBILE = Mobile(qp=40, network="tiny-light", landmark_network="tiny-landmarks", segmentation_network="tiny-segmentation")
-ENHANCED = FaceVid2Vid(
+ENHANCED_DAC = Dac(qp=48, network="tiny-heeding", refresh="never", residual=True, residual_network="tiny-residual")
+ENHANCED_FACE = FaceVid2Vid(
     qp=40, network="tiny-conditioned", residual="period", intra_period=3, residual_network="tiny-residual", fade=2, step=128
 )
 PARTS = ("", "residual_", "landmark_", "segmentation_")
@@ -63,11 +64,12 @@ STREAMS: dict[str, LayeredCodec] = {
         network="tiny",
     ),
     "dac": Dac(qp=36, network="tiny", refresh="rd", keypoint_step=256),
-    "dac-enhanced": Dac(qp=48, network="tiny-heeding", refresh="never", residual=True, residual_network="tiny-residual"),
-    "face-vid2vid": replace(ENHANCED, network="tiny-face", checksum_interval=2, fade=0, enhanced_look=True),
+    "dac-enhanced": ENHANCED_DAC,
+    "dac-residual": replace(ENHANCED_DAC, enhanced_as_sent=True),
+    "face-vid2vid": replace(ENHANCED_FACE, network="tiny-face", checksum_interval=2, fade=0, enhanced_as_sent=True),
     "face-vid2vid-paper": FaceVid2Vid(qp=40, network="tiny-face", motion_coder="paper", refresh="rd", step=64, fade=0),
-    "face-vid2vid-fade": replace(ENHANCED, network="tiny-tracked", enhanced_look=True),
-    "face-vid2vid-enhanced": ENHANCED,
+    "face-vid2vid-fade": replace(ENHANCED_FACE, network="tiny-tracked", enhanced_as_sent=True),
+    "face-vid2vid-enhanced": ENHANCED_FACE,
     "mobile": replace(MOBILE, refresh="rd", refresh_price=0.1, checksum_interval=2),
     "mobile-huffman": replace(MOBILE, network="tiny-spade", motion_coder="huffman", intra_period=4),
     "mobile-prior": replace(
