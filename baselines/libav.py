@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr otherwise; 1 = errors only
@@ -24,11 +26,29 @@ _ALIGNMENT = 128
 _DECODERS = {"h264": "h264", "hevc": "hevc", "vvc": "vvc", "av1": "libdav1d", "vp9": "vp9"}
 
 
+STALL_S = 120.0
+"""An encoder of _MAY_STALL that has given no packet for so long will never give one."""
+_TRIES = 3
+_MAY_STALL = ("libsvtav1",)
+"""SVT-AV1 (3.1 to 4.1 at least): once in thousands of clips all of its threads wait for each other."""
+
+
 def encode_packets(encoder: str, options: dict[str, str], clip: Clip) -> list[bytes]:
-    """Packets of an encoder at constant frame rate; raises ExternalCodecError where it refuses or fails.
+    """Packets of an encoder at constant frame rate; raises ExternalCodecError where it refuses, fails, or keeps stalling.
 
     encoder: libav's name of it. options: its private ones. The clip is fed as it is, 8-bit 4:2:0.
     """
+    if encoder not in _MAY_STALL:
+        return list(_packets(encoder, options, clip))
+    for _ in range(_TRIES):
+        found = _watched(partial(_packets, encoder, options, clip))
+        if found is not None:
+            return found
+    raise ExternalCodecError([encoder], None, f"no picture in {STALL_S:.0f} s, {_TRIES} times")
+
+
+def _packets(encoder: str, options: dict[str, str], clip: Clip) -> Iterator[bytes]:
+    """As they come."""
     try:
         context = cast(VideoCodecContext, av.CodecContext.create(encoder, "w"))
         context.width, context.height, context.pix_fmt = clip.width, clip.height, "yuv420p"
@@ -37,15 +57,40 @@ def encode_packets(encoder: str, options: dict[str, str], clip: Clip) -> list[by
         context.options = options
         context.open(strict=False)
         _leave_real_time()
-        packets: list[bytes] = []
         for i in range(clip.n_frames):
             frame = av.VideoFrame.from_ndarray(_i420(clip, i), format="yuv420p")
             frame.pts = i
-            packets += map(bytes, context.encode(frame))
-        packets += map(bytes, context.encode(None))
+            yield from map(bytes, context.encode(frame))
+        yield from map(bytes, context.encode(None))
     except (av.error.FFmpegError, ValueError) as error:
         raise ExternalCodecError([encoder, *(f"{k}={v}" for k, v in options.items())], 1, str(error)) from error
-    return packets
+
+
+def _watched(packets: Callable[[], Iterable[bytes]]) -> list[bytes] | None:
+    """All of them, from a thread of their own; None where the next one does not come: nothing can end the thread, which is left
+    behind."""
+    found: list[bytes] = []
+    failed: list[BaseException] = []
+    came, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        try:
+            for packet in packets():
+                found.append(packet)
+                came.set()
+        except BaseException as error:
+            failed.append(error)
+        ended.set()
+        came.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    while came.wait(STALL_S):
+        came.clear()
+        if ended.is_set():
+            if failed:
+                raise failed[0]
+            return found
+    return None
 
 
 def _leave_real_time() -> None:

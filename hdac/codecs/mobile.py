@@ -31,6 +31,7 @@ from hdac import points, weights
 from hdac.codecs import reference as reference_picture
 from hdac.codecs.animation import AnimationCodec
 from hdac.codecs.base_layer import Planes
+from hdac.codecs.further import STRIDE, FurtherSources
 from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import check_size, checked_units
 from hdac.codecs.refresh import RULES, squared_error_y
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from hdac.codecs.source_choice import SourceChoice
     from hdac.nets.animation import PointNet
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_FINE_TUNING = 1000
@@ -77,7 +78,8 @@ class Mobile(AnimationCodec):
     """Of "distance": what comes where points are too far: "source", a new reference, or "rest", the points of the nearest
     reference: a still face, where Lu and Zheng play a short default motion, blinking and smiling, which nobody recorded."""
     sources: int = 1
-    """References at once, up to MAX_SOURCES: a further one is sent where it pays, until there are so many."""
+    """References at once, up to MAX_SOURCES: a further one is sent where it pays, until there are so many (of "rd":
+    `hdac.codecs.further`; the other rules ask for one as they ask for a new one)."""
     chosen_from: str = "now"
     """Where references are from: "now", the frame with which they are sent, or "clip", the frames of the whole clip that are
     worth most (`hdac.codecs.source_choice`), which an encoder must have to the end."""
@@ -177,9 +179,10 @@ class Mobile(AnimationCodec):
         sender = _Sender(self, clip, animator, coder, choice)
         writer = Writer(header)
         parts = [writer.header]
+        period = self.intra_period or clip.n_frames
         for t in range(clip.n_frames):
-            due = t == 0 or bool(self.intra_period) and t % self.intra_period == 0
-            parts.append(writer.add(sender.first(t) if due else sender.next(t)))
+            due = t % period == 0
+            parts.append(writer.add(sender.first(t, min(t + period, clip.n_frames)) if due else sender.next(t)))
         return b"".join(parts) + writer.finish()
 
 
@@ -195,14 +198,26 @@ class _Sender:
         """Of which frames the references are."""
         self.last = 0
         """Frame with which the last one was sent."""
+        self.further: FurtherSources | None = None
+        if codec.refresh == "rd" and codec.sources > 1:
+            self.further = FurtherSources(codec.qp, codec.refresh_price, clip.y[0].size, self._priced, self._error)
+        self.planned: list[int] = []
+        """Frames whose pictures are sent with the next ones."""
 
-    def first(self, t: int) -> Unit:
-        """The reference that takes the place of all others."""
-        return self._reference(t, t if self.choice is None else self.choice.frontal, _NEW)
+    def first(self, t: int, end: int) -> Unit:
+        """The reference that takes the place of all others, up to frame `end`."""
+        unit = self._reference(t, t if self.choice is None else self.choice.frontal, _NEW)
+        if self.choice is not None and self.further is not None:
+            some = [(at, self.animator.values(self._source(at))) for at in range(t + 1, end, STRIDE)]
+            extremes = set(self.choice.extremes) - set(self.sources)
+            self.planned = self.further.worth(some, extremes, self.animator, self.coder, self.codec.sources - 1)
+        return unit
 
     def next(self, t: int) -> Unit:
         """Motion, or a reference where the rule wants one and there may be another."""
         codec, kind = self.codec, _FURTHER if self.codec.sources > 1 else _NEW
+        if self.planned:
+            return self._reference(t, self.planned.pop(0), _FURTHER)
         values = self.animator.values(self._source(t))
         if codec.refresh == "distance" and codec.when_far == "rest":
             near = self.animator.nearest(values)
@@ -212,7 +227,11 @@ class _Sender:
             may_come = may_come and codec.when_far == "source" and t - self.last >= MIN_GAP
         after = copy.deepcopy(self.coder) if may_come else self.coder
         layer, had = after.encode(values)
-        if may_come and self._wants_new(t, had):
+        if self.further is not None:
+            of = self.further.paid(t, self.animator, after, had) if may_come and self.choice is None else None
+            if of is not None:
+                return self._reference(t, of, _FURTHER)
+        elif may_come and self._wants_new(t, had):
             if self.choice is not None and self._pays(t, self.choice.extreme(t), kind, had):
                 return self._reference(t, self.choice.extreme(t), kind)
             if t not in self.sources:
@@ -246,9 +265,15 @@ class _Sender:
             layer, _ = self.coder.encode(self.animator.values(self._source(t)))
             kind, sent = kind + _ELSEWHERE, (sent or b"") + layer
         self.sources = [*self.sources, of] if kind & _FURTHER else [of]
+        if self.further is not None:
+            self.further.sent()
         self.last = t
         self.rule.refreshed(self._source(of), decoded, 8 * len(picture))  # what a reference loses of its own frame
         return Unit(reference=bytes((kind,)) + picture, keypoints=sent)
+
+    def _priced(self, of: int) -> tuple[int, Planes]:
+        picture, decoded = self.codec.new_picture(self.clip, of)
+        return 8 * len(picture), decoded
 
     def _source(self, t: int) -> Planes:
         return self.clip.y[t], self.clip.u[t], self.clip.v[t]

@@ -27,6 +27,11 @@ class SourceChoice:
         awake = openness >= OPEN * np.median(openness)
         self.frontal = int(np.argmin(np.where(awake, np.abs(self.turns), np.inf)))
 
+    @property
+    def extremes(self) -> tuple[int, int]:
+        """The frames that are turned farthest to either side."""
+        return int(np.argmin(self.turns)), int(np.argmax(self.turns))
+
     def extreme(self, t: int) -> int:
         """The frame that is turned farthest to the side to which frame t is turned, seen from the frontal one."""
         towards = self.turns - self.turns[self.frontal]

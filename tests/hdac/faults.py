@@ -69,12 +69,12 @@ CODECS: dict[str, LayeredCodec] = {
         qp=36, network="tiny-tracked", residual="period", intra_period=3, residual_network="tiny-residual"
     ),
     "face-vid2vid-paper": FaceVid2Vid(qp=44, network="tiny-face", motion_coder="paper", intra_period=4),
-    "mobile": replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=1e-6, sources=2),
+    "mobile": replace(MOBILE, network="tiny-frontal", refresh="psnr", threshold_db=99.0, sources=2),
     "mobile-huffman": replace(MOBILE, network="tiny-spade", motion_coder="huffman", intra_period=4),
     "mobile-prior": replace(MOBILE, network="tiny-fomm", motion_coder="prior"),
     "mobile-labels": replace(MOBILE, network="tiny-segface", intra_period=4, chosen_from="clip"),
     "mobile-chosen": replace(
-        MOBILE, network="tiny-frontal", motion_coder="prior", refresh="rd", refresh_price=1e-6, sources=2, chosen_from="clip"
+        MOBILE, network="tiny-frontal", motion_coder="prior", refresh="psnr", threshold_db=99.0, sources=2, chosen_from="clip"
     ),
 }
 

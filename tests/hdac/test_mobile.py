@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from data.clip import Clip
 from data.errors import BitstreamError, InputError
 from data.io import write_clip
 from hdac import landmarks, points, systems, weights
@@ -180,7 +181,7 @@ pytestmark = pytest.mark.usefixtures("tiny_weights")
         ("learned", {"refresh": "rd", "refresh_price": 10.0}),
         ("spade", {"intra_period": 3}),
         ("frontal", {"refresh": "rd", "refresh_price": 1e-6, "sources": 3, "intra_period": 5}),
-        ("frontal", {"refresh": "rd", "refresh_price": 1e-6, "sources": 3, "chosen_from": "clip"}),
+        ("frontal", {"refresh": "psnr", "threshold_db": 99.0, "sources": 3, "chosen_from": "clip"}),
         ("learned", {"refresh": "rd", "refresh_price": 1e-6, "chosen_from": "clip"}),
     ],
 )
@@ -199,8 +200,8 @@ def test_a_decoder_has_the_points_and_references_that_its_encoder_means(
     for name in ("first", "next"):
         original = getattr(mobile._Sender, name)
 
-        def watched(self, t, original=original):  # type: ignore[no-untyped-def]
-            unit = original(self, t)
+        def watched(self, *when, original=original):  # type: ignore[no-untyped-def]
+            unit = original(self, *when)
             meant.append((sent(self.coder), [one.values for one in self.animator.sources]))
             return unit
 
@@ -230,7 +231,7 @@ def test_a_decoder_has_the_points_and_references_that_its_encoder_means(
         assert same(values_had, values_meant) and len(rests_had) == len(rests_meant)
         assert all(map(same, rests_had, rests_meant))
     kinds = [unit.reference[0] for unit in units_of(stream) if unit.reference is not None]
-    assert len(kinds) > 1 and (max(kinds) > 1) == (how.get("chosen_from") == "clip")
+    assert len(kinds) > 1 and (max(kinds) > 1) == ("chosen_from" in how or how.get("sources", 1) > 1)
     assert (max(len(rests) for _, rests in had) > 1) == ("sources" in how)
 
 
@@ -291,9 +292,9 @@ def same(a: Values, b: Values) -> bool:
     return all((x is None) == (y is None) and (x is None or np.array_equal(x, y)) for x, y in zip(a, b, strict=True))
 
 
-def test_further_references_come_where_they_pay_and_no_more_than_allowed() -> None:
+def test_further_references_come_where_a_rule_asks_for_them_and_no_more_than_allowed() -> None:
     clip = moving_clip(8, 96, 96)
-    codec = replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=1e-6, sources=MAX_SOURCES)
+    codec = replace(MOBILE, network="tiny-frontal", refresh="psnr", threshold_db=99.0, sources=MAX_SOURCES)
     stream = codec.encode(clip)
     kinds = [(unit.reference or b"-")[:1] for unit in units_of(stream)]
     assert systems.decode(stream).n_frames == 8
@@ -304,12 +305,45 @@ def test_further_references_come_where_they_pay_and_no_more_than_allowed() -> No
     assert [(unit.reference or b"-")[:1] for unit in units_of(every.encode(clip))] == ([b"\0"] + [b"-"] * 3) * 2
 
 
+def still_then_another(n_still: int, n_other: int) -> Clip:
+    """A picture that stays, then another one that stays."""
+    one, other = moving_clip(1, 96, 96), moving_clip(1, 96, 96, seed=2)
+    both = zip((one.y, one.u, one.v), (other.y, other.u, other.v), strict=True)
+    y, u, v = (np.concatenate([np.repeat(a, n_still, 0), np.repeat(b, n_other, 0)]) for a, b in both)
+    return replace(one, y=y, u=u, v=v)
+
+
+@pytest.mark.parametrize("network", ["tiny-frontal", "tiny-fomm"])
+def test_a_further_reference_is_sent_once_it_has_paid_for_itself(network: str) -> None:
+    codec = replace(MOBILE, network=network, refresh="rd", sources=MAX_SOURCES)
+    still = units_of(codec.encode(still_then_another(12, 0)))
+    assert [t for t, unit in enumerate(still) if unit.reference] == [0], "what has not changed gains nothing"
+    clip = still_then_another(4, 20)
+    sent = {}
+    for price in (1.0, 4.0):
+        units = units_of(replace(codec, refresh_price=price).encode(clip))
+        sent[price] = [(t, unit.reference[0]) for t, unit in enumerate(units) if unit.reference]
+    assert all(len(found) == 2 and found[1][0] > 4 and found[1][1] == 3 for found in sent.values()), sent
+    assert sent[1.0][1][0] < sent[4.0][1][0], "a dearer one comes later"
+    shown = systems.decode(replace(codec, refresh_price=1.0).encode(clip))
+    assert psnr_y(clip[-1:], shown[-1:]) > psnr_y(clip[4:5], shown[4:5]) + 0.5
+
+
+def test_of_a_whole_clip_the_pictures_that_pay_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: turned_faces()[[3, 3, 3, 3, 4, 4, 4, 4]])
+    clip = still_then_another(4, 4)
+    codec = replace(MOBILE, network="tiny-fomm", refresh="rd", sources=MAX_SOURCES, chosen_from="clip")
+    for price, expected in ((1e-3, [(0, 0), (1, 3)]), (1e6, [(0, 0)])):
+        units = units_of(replace(codec, refresh_price=price).encode(clip))
+        assert [(t, unit.reference[0]) for t, unit in enumerate(units) if unit.reference] == expected
+
+
 def test_references_of_other_frames_are_chosen_from_the_whole_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     choice = SourceChoice(turned_faces())
     assert choice.frontal == 3 and choice.extreme(0) == 4 and choice.extreme(2) == 6
     monkeypatch.setattr("hdac.codecs.source_choice.landmarks_of", lambda *of: turned_faces())
     clip = moving_clip(8, 96, 96)
-    codec = replace(MOBILE, network="tiny-frontal", refresh="rd", refresh_price=1e-6, sources=MAX_SOURCES, chosen_from="clip")
+    codec = replace(MOBILE, network="tiny-frontal", refresh="psnr", threshold_db=99.0, sources=MAX_SOURCES, chosen_from="clip")
     for pays, further in ((1e9, 3), (-1e9, 1)):
         monkeypatch.setattr(mobile, "PAYS", pays)
         units = units_of(codec.encode(clip))
@@ -361,7 +395,7 @@ def test_of_several_references_the_nearest_is_animated(monkeypatch: pytest.Monke
     monkeypatch.setattr(PointAnimator, "_nearest", lambda self, values: chosen.append(nearest(self, values)) or chosen[-1])
     clip = moving_clip(6, 96, 96)
     back = replace(clip, y=clip.y[[0, 5, 0, 5, 0, 5]], u=clip.u[[0, 5, 0, 5, 0, 5]], v=clip.v[[0, 5, 0, 5, 0, 5]])
-    codec = replace(MOBILE, network="tiny-fomm", refresh="rd", refresh_price=1e-6, sources=2)
+    codec = replace(MOBILE, network="tiny-fomm", refresh="psnr", threshold_db=99.0, sources=2)
     systems.decode(codec.encode(back))
     assert chosen[-4:] == [0, 1, 0, 1]
 
@@ -381,7 +415,7 @@ def test_keypoints_are_followed_from_the_reference_that_is_animated(monkeypatch:
     monkeypatch.setattr(PointAnimator, "_nearest", watched)
     clip = moving_clip(6, 96, 96)
     back = replace(clip, y=clip.y[[0, 5, 0, 5, 0, 5]], u=clip.u[[0, 5, 0, 5, 0, 5]], v=clip.v[[0, 5, 0, 5, 0, 5]])
-    codec = replace(MOBILE, network="tiny-learned", refresh="rd", refresh_price=1e-6, sources=2)
+    codec = replace(MOBILE, network="tiny-learned", refresh="psnr", threshold_db=99.0, sources=2)
     stream = codec.encode(back)
     shown.clear()
     decoded = systems.decode(stream)
@@ -415,7 +449,7 @@ def test_what_a_reference_of_another_frame_loses_is_counted_of_that_frame(monkey
 
     monkeypatch.setattr(Refresh, "refreshed", watched)
     clip = moving_clip(8, 96, 96)
-    replace(MOBILE, qp=20, refresh="rd", refresh_price=1e-6, sources=3, chosen_from="clip").encode(clip)
+    replace(MOBILE, qp=20, refresh="psnr", threshold_db=99.0, sources=3, chosen_from="clip").encode(clip)
     assert len(floors) >= 2 and max(floors) / clip.y[0].size < 20
 
 
@@ -453,7 +487,7 @@ def test_fine_tuning_brings_a_network_nearer_to_its_references(network: str) -> 
 def test_fine_tuning_that_cannot_be_is_refused() -> None:
     clip = moving_clip(2, 96, 96)
     of_maps = replace(MOBILE, network="tiny-segface").encode(clip)
-    several = replace(MOBILE, network="tiny-fomm", refresh="rd", refresh_price=1e-6, sources=2).encode(moving_clip(5, 96, 96))
+    several = replace(MOBILE, network="tiny-fomm", refresh="psnr", threshold_db=99.0, sources=2).encode(moving_clip(5, 96, 96))
     assert decode_mobile(several, fine_tune=2).n_frames == 5  # each of its references by itself
     for stream, steps, said in (
         (of_maps, 3, "label maps"),
