@@ -79,10 +79,12 @@ MOBILE = $(shell $(BIN)/python -c "$(THERE); print(*there)")
 NETWORKS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(LAYERED[name].networks[0] for name in there))")
 STUDENTS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(n for name in there for n in LAYERED[name].networks[1:]))")
 MOBILE_ABLATIONS = $(shell $(BIN)/python -c "from tests.bench.mobile_ablations import there; print(*there())")
+SWEEPS := conventional hdac hdac-variants face_vid2vid mobile
 results-mobile: $(VENV)/.installed-test
-	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 $(LAYERED) --anchors results/face_vid2vid \
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 --regime one-intra $(LAYERED) --anchors results/face_vid2vid \
 		--metrics psnr ssim xpsnr vmaf lpips msvgg_distilled temporal face animation --out results/mobile
-	$(BIN)/rd-plot results/mobile --format svg
+	$(BIN)/rd-plot results/mobile --format svg --regime one-intra --codecs $(MOBILE) dac hdac face-vid2vid hevc vvc \
+		--metrics psnr_y lpips nme nme_mesh csim
 	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(MOBILE)
 	$(BIN)/rd-report results/mobile
 	$(BIN)/rd-sweep --sequences $(PICTURES:%=$(CLIPS)/%.mp4) --plugin tests/bench/mobile_ablations.py --codecs $(MOBILE_ABLATIONS) \
@@ -91,12 +93,14 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
 	$(BIN)/python -m tests.bench.bench_faces $(CLIPS) --out results/mobile/faces.json
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
-	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --networks $(STUDENTS) $(NETWORKS) --out results/mobile/int8.json
+	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --spread 8 \
+		--networks $(STUDENTS) $(NETWORKS) --out results/mobile/int8.json
 	$(BIN)/python -m tests.bench.bench_backends --calibrate $(TRAINING) --out results/mobile/backends.json
 	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile
 	$(BIN)/python -m tests.bench.bench_composition $(FULLRES)/*.mp4 --out results/mobile/composition.json
 	$(BIN)/python -m tests.bench.dump_conference $(CLIPS)/xiph_deadline.mp4 results/mobile/dumps/conference.png
 	$(BIN)/python -m tests.bench.paper_tables results/mobile --out results/mobile/tables.md
+	$(BIN)/python -m tests.bench.catalogue $(SWEEPS:%=results/%) --speeds results/bench/codecs.json --out hdac/catalogue.csv
 
 install: $(VENV)/.installed
 

@@ -138,7 +138,7 @@ FILES: dict[str, WeightsFile] = {
         "YuNet face detector (Apache-2.0)",
         YUNET + "onnx/yunet_n_dynamic.onnx",
         "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
-        metrics=("csim", "nme", "akd", "pose_deg", "expr", "aed"),
+        metrics=("csim", "nme", "nme_mesh", "akd", "pose_deg", "expr", "aed"),
     ),
     "mobilefacenet": WeightsFile(
         ("face_id/mobilefacenet_ms1m_112x112.onnx",),
@@ -160,7 +160,7 @@ FILES: dict[str, WeightsFile] = {
     "face_mesh": WeightsFile(
         ("face_mesh/mp_face_landmark468.onnx",),
         "MediaPipe face mesh (Apache-2.0), modules/face_landmark/face_landmark.tflite as ONNX",
-        metrics=("expr",),
+        metrics=("expr", "nme_mesh"),
     ),
     "iris": WeightsFile(
         ("face_mesh/mp_iris.onnx",),

@@ -369,7 +369,8 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--fade", type=int, choices=FADES, help=FADE_HELP)
     encoder.add_argument("--sources", type=int, metavar="N", help="mobile family: up to N references at once")
     encoder.add_argument("--tau", type=float, help=f"of --refresh distance: largest distance of points; else {Mobile.tau:g}")
-    encoder.add_argument("--when-far", choices=WHEN_FAR, help="of --refresh distance: a new reference, or a still face")
+    far = "of --refresh distance: a new reference, a still face, or the motion before it, back and forth"
+    encoder.add_argument("--when-far", choices=WHEN_FAR, help=far)
     encoder.add_argument("--chosen-from", choices=CHOSEN_FROM, help=CHOSEN_HELP)
     encoder.add_argument("--int8", action="store_true", help="mobile family: points found in 8-bit integers")
     encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")

@@ -64,11 +64,13 @@ def _hdac_residual(regime: Regime, points: int) -> list[VideoCodec]:
     return [replace(codec, residual=True) for codec in _hdac(regime, points) if isinstance(codec, Hdac)]
 
 
-def _mobile(network: str, sources: int = 1) -> Callable[[Regime, int], list[VideoCodec]]:
+def _mobile(network: str, sources: int = 1, chosen_from: str = "now") -> Callable[[Regime, int], list[VideoCodec]]:
+    # several references are what these systems are about: one-intra, too, lets them have those that pay, side by side
     refresh = "rd" if sources > 1 else "never"
 
     def candidates(regime: Regime, points: int) -> list[VideoCodec]:
-        codec = Mobile(qp=48, network=network, sources=sources, refresh=refresh, intra_period=intra_period(regime))
+        period = intra_period(regime)
+        codec = Mobile(qp=48, network=network, sources=sources, refresh=refresh, chosen_from=chosen_from, intra_period=period)
         return [replace(codec, qp=qp) for qp in quantisers(48, 24, points)]
 
     return candidates
@@ -154,6 +156,14 @@ _MOBILE = (
             _FRONTALIZER_PAPER,
         )
         for key, (what, students) in _FRONTAL.items()
+    ),
+    _layered(
+        "frontalizer-chosen",
+        "Frontalizer, chosen references",
+        f"Of sup+unsup: {_FRONTAL['sup+unsup'][0]} move up to three BPG references chosen from the whole clip (no low delay).",
+        _mobile("frontalizer-sup+unsup", sources=3, chosen_from="clip"),
+        ("frontalizer-sup+unsup", *_LANDMARKS),
+        _FRONTALIZER_PAPER,
     ),
     *(
         _small(f"ultralight{left}", f"Ultra-lightweight{left}", f"By a detector of {n} blocks, {_JACOBIANS}", _LIGHT_PAPER)

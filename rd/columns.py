@@ -44,6 +44,7 @@ METRICS: dict[str, Metric] = {
         Metric("msvgg_distilled", "msVGG (distilled)", "", False, "perceptual", "the same sum on a distilled VGG19"),
         Metric("csim", "CSIM", "", True, "face", "cosine similarity of face-identity embeddings"),
         Metric("nme", "NME", "", False, "face", "68-point error over the inter-ocular distance"),
+        Metric("nme_mesh", "NME (mesh)", "", False, "face", "the same of 468 points of a face mesh"),
         Metric("akd", "AKD", "px", False, "face", "average 68-point distance in pixels"),
         Metric("pose_deg", "Head pose error", "degrees", False, "face", "mean absolute error of yaw, pitch and roll"),
         Metric("expr", "Expression error", "", False, "face", "mean absolute error of 52 blendshape coefficients"),

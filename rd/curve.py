@@ -82,6 +82,26 @@ def mean_curve(curves: Sequence[Curve]) -> Curve | None:
     return Curve(10.0**grid, np.mean(qualities, axis=0))
 
 
+def mean_points(points: pd.DataFrame, rate: str, metric: str, higher_is_better: bool) -> Curve | None:
+    """Geometric mean of the rate and mean quality over sequences of every setting that all of them have; None of fewer than two
+    settings.
+
+    For codecs whose rates differ so much from one sequence to the next that they share none. Where sequences differ by a factor
+    of the rate only, this is the curve of a middle one, and so is nearly `mean_curve`.
+
+    points: rows of one codec and one regime, with a column `setting`.
+    """
+    usable = points[np.isfinite(points[metric]) & (points[rate] > 0)]
+    of_setting = usable.groupby("setting", sort=False)
+    by_setting = of_setting.agg(rate=(rate, _geometric), quality=(metric, "mean"), n=("sequence", "nunique"))
+    everywhere = by_setting[by_setting.n == points["sequence"].nunique()]
+    return envelope(everywhere.rate, everywhere.quality, higher_is_better) if len(everywhere) > 1 else None
+
+
+def _geometric(rates: pd.Series[float]) -> float:
+    return float(np.exp(np.log(rates).mean()))
+
+
 def curves_of(points: pd.DataFrame, rate: str, metric: str, higher_is_better: bool) -> dict[str, Curve]:
     """The envelope of each sequence, in order of appearance; one that has no value of the metric has no curve.
 

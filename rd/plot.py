@@ -2,7 +2,8 @@
 
 One figure per metric and sequence, and one of the mean over sequences; the regimes stand side by side on the same axes.
 A line is what BD-quality integrates: PCHIP over log-rate through the upper envelope of the points (`rd.curve`), and for
-the mean the mean of those lines at equal rate, where markers stand at even distances. Points that another point of
+the mean the mean of those lines at equal rate, where markers stand at even distances; of codecs whose sequences hardly share
+rates, the means at equal setting (`rd.curve.mean_points`), and the legend says so. Points that another point of
 their codec beats are drawn hollow, off the line. A difference plot shows where along the quality a BD-rate comes from.
 
 Sizes are those of a paper: one panel fits a column (88 mm), two fit a page (181 mm), text is 8 pt. Colours are Okabe
@@ -35,7 +36,7 @@ from data.files import write_atomic
 from rd.bd import select_metrics
 from rd.columns import METRICS
 from rd.compressai_json import read_compressai
-from rd.curve import MEAN_CURVE, Curve, curves_of, mean_curve
+from rd.curve import MEAN_CURVE, Curve, curves_of, mean_curve, mean_points
 from rd.table import file_stem, read_points, scored
 
 PANEL_INCHES = (3.46, 2.4)
@@ -80,17 +81,30 @@ STYLES = {
 
 _MORE = [
     Style(colour, marker, line)  # most of them from Paul Tol's muted scheme, none too close to the colours above
+    for turn in range(5)
     for line, markers in ((_DASH_DOT, "<>*hd"), (_DOTTED, "P8Xps"), (_DASHED, "^vo<>"), ("-", "hd*8D"))
-    for colour, marker in zip(("#332288", "#999933", "#117733", "#661100", "#7A6FB0"), markers, strict=True)
+    for colour, marker in zip(
+        ("#332288", "#999933", "#117733", "#661100", "#7A6FB0"), markers[turn:] + markers[:turn], strict=True
+    )
 ]
+"""A hundred."""
+
+SHARED = 1.5
+"""Chosen: a mean at equal rate is drawn if its rates go up by that factor at least; means at equal setting otherwise."""
+AT_EQUAL_SETTING = "* means at equal setting"
 
 
 def codec_styles(codecs: Iterable[str]) -> dict[str, Style]:
-    """A style for each codec; those without one of their own get the next free one, in order of their names."""
+    """A style for each codec; those without one of their own get the next free one, in order of their names.
+
+    Raises InputError for more than a hundred of those.
+    """
     names = set(codecs)
     others = sorted(names - STYLES.keys())
+    if len(others) > len(_MORE):
+        raise InputError(f"{len(others)} codecs in one plot, of which at most {len(_MORE)} can be told apart")
     return {name: STYLES[name] for name in STYLES if name in names} | {
-        name: _MORE[i % len(_MORE)] for i, name in enumerate(others)
+        name: _MORE[i] for i, name in enumerate(others)
     }
 
 
@@ -198,7 +212,9 @@ class _Panel:
     """By codec: rates and values of points that lie below the envelope."""
     styles: dict[str, Style]
     missing: list[str]
-    """Codecs that have values, but whose sequences share no range of rates."""
+    """Codecs that have values, but whose sequences share no range of rates and no settings."""
+    at_setting: frozenset[str] = frozenset()
+    """Codecs whose mean is that at equal setting."""
 
 
 def _panels(
@@ -223,7 +239,7 @@ def _panels(
     panels = []
     for regime in regimes or [regime for regime in dict.fromkeys(ok["regime"]) if regime]:
         part = ok[ok["regime"].isin([regime, ""])]
-        panel = _panel(part, metric, sequence, regime, wanted, styles)
+        panel = _panel(part, metric, sequence, regime, wanted, styles, at_setting=anchor is None)
         if panel.curves:
             panels.append(panel)
     if not panels:
@@ -232,8 +248,15 @@ def _panels(
 
 
 def _panel(
-    part: pd.DataFrame, metric: str, sequence: str | None, regime: str, codecs: Sequence[str], styles: dict[str, Style]
+    part: pd.DataFrame,
+    metric: str,
+    sequence: str | None,
+    regime: str,
+    codecs: Sequence[str],
+    styles: dict[str, Style],
+    at_setting: bool,
 ) -> _Panel:
+    """at_setting: whether a mean may be one at equal setting; two kinds of mean have no difference."""
     higher = METRICS[metric].higher_is_better
     by_codec = {codec: curves_of(part[part["codec"] == codec], "kbps", metric, higher) for codec in codecs}
     by_codec = {codec: curves for codec, curves in by_codec.items() if curves}
@@ -251,16 +274,22 @@ def _panel(
     own = {codec: of for codec, of in by_codec.items() if MEAN_CURVE not in of}
     everywhere = list(dict.fromkeys(name for of in own.values() for name in of))
     shared = [name for name in everywhere if all(name in of for of in own.values())]
-    curves, missing = {}, []
+    curves, missing, other_means = {}, [], set()
     for codec, of in by_codec.items():
         mean = of[MEAN_CURVE] if MEAN_CURVE in of else mean_curve([of[name] for name in shared])
+        if at_setting and codec in own and len(shared) > 1 and (mean is None or mean.rate[-1] < SHARED * mean.rate[0]):
+            of_codec = part[(part["codec"] == codec) & part["sequence"].isin(shared)]
+            by_setting = mean_points(of_codec, "kbps", metric, higher)
+            if by_setting is not None:
+                mean = by_setting
+                other_means.add(codec)
         if mean is None:
             missing.append(codec)
         else:
             curves[codec] = mean
     count = str(len(shared)) if len(shared) == len(everywhere) else f"{len(shared)} of {len(everywhere)}"
     plural = "" if count == "1" else "s"
-    return _Panel(f"Mean of {count} sequence{plural}, {regime}", curves, {}, styles, missing)
+    return _Panel(f"Mean of {count} sequence{plural}, {regime}", curves, {}, styles, missing, frozenset(other_means))
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------------
@@ -355,10 +384,16 @@ def _legend(figure: Figure, panels: Sequence[_Panel]) -> None:
     shown = dict.fromkeys(codec for panel in panels for codec in panel.curves)
     missing = dict.fromkeys(codec for panel in panels for codec in panel.missing)
     styles = panels[0].styles
-    handles = [Line2D([], [], **_line(styles[codec]), marker=styles[codec].marker, label=codec) for codec in shown]
+    at_setting = {codec for panel in panels for codec in panel.at_setting}
+    handles = [
+        Line2D([], [], **_line(styles[codec]), marker=styles[codec].marker, label=codec + "*" * (codec in at_setting))
+        for codec in shown
+    ]
     for codec in missing:
         if codec not in shown:
             handles.append(Line2D([], [], linestyle="none", label=f"{codec}: no common rates"))
+    if at_setting:
+        handles.append(Line2D([], [], linestyle="none", label=AT_EQUAL_SETTING))
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = min(max(1, int(figure.get_figwidth() / (0.5 + 0.062 * longest))), len(handles))
     figure.set_figheight(PANEL_INCHES[1] + LEGEND_LINE_INCHES * -(-len(handles) // columns))  # panels keep their height

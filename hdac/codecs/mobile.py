@@ -53,7 +53,9 @@ MIN_GAP = 12
 """Frames, chosen: from one reference to the next that "distance" asks for: nobody looks at what it costs."""
 PAYS = 0.5
 """Chosen: a reference of another frame is sent if it saves so much of the error that the frame has over a reference's own."""
-WHEN_FAR = ("source", "rest")
+WHEN_FAR = ("source", "rest", "replay")
+REPLAYED = 25
+"""Frames, chosen: so much of the motion before is played back and forth by "replay"."""
 CHOSEN_FROM = ("now", "clip")
 _NEW, _FURTHER, _ELSEWHERE = 0, 1, 2
 
@@ -75,8 +77,9 @@ class Mobile(AnimationCodec):
     beyond it 82 % are among the worst quarter, and of these it has 72 %; of Motion Net 10U+20L's 70 % and 36 %
     (`tests/bench/bench_filter.py`, 24 clips). Other networks have other points, and may want another one."""
     when_far: str = "source"
-    """Of "distance": what comes where points are too far: "source", a new reference, or "rest", the points of the nearest
-    reference: a still face, where Lu and Zheng play a short default motion, blinking and smiling, which nobody recorded."""
+    """Of "distance": what comes where points are too far: "source", a new reference; "rest", the points of the nearest
+    reference, a still face; or "replay", the last REPLAYED frames that were not, played back and forth: a face that goes on to
+    move, as Lu and Zheng's does by a short default motion, blinking and smiling, which nobody recorded here."""
     sources: int = 1
     """References at once, up to MAX_SOURCES: a further one is sent where it pays, until there are so many (of "rd":
     `hdac.codecs.further`; the other rules ask for one as they ask for a new one)."""
@@ -106,8 +109,8 @@ class Mobile(AnimationCodec):
             raise InputError(f"when_far {self.when_far!r} is not one of {', '.join(WHEN_FAR)}")
         if not 1 <= self.sources <= MAX_SOURCES:
             raise InputError(f"sources={self.sources} is not between 1 and {MAX_SOURCES}")
-        if self.sources > 1 and (self.refresh == "never" or self.refresh == "distance" and self.when_far == "rest"):
-            rule = self.refresh + " by rest" * (self.refresh == "distance")
+        if self.sources > 1 and (self.refresh == "never" or self.refresh == "distance" and self.when_far != "source"):
+            rule = self.refresh + f" by {self.when_far}" * (self.refresh == "distance")
             raise InputError(f"sources={self.sources} with refresh {rule!r}: no further ones would come")
         if self.motion_coder not in CODERS:
             raise InputError(f"motion_coder {self.motion_coder!r} is not one of {', '.join(CODERS)}")
@@ -118,7 +121,7 @@ class Mobile(AnimationCodec):
         parts = [f"{self.network} {self.codec_label}"]
         refresh = self.refresh_label
         if self.refresh == "distance":
-            refresh = f"distance > {self.tau:g}{' rest' * (self.when_far == 'rest')}"
+            refresh = f"distance > {self.tau:g}" + f" {self.when_far}" * (self.when_far != "source")
         parts += [refresh] * (self.refresh != "never") + [f"{self.sources} sources"] * (self.sources > 1)
         parts += ["chosen"] * (self.chosen_from == "clip")
         parts += ["least error"] * (not self.best_look) + [f"step {self.step}"] * (self.step != Mobile.step)
@@ -201,6 +204,10 @@ class _Sender:
         self.further: FurtherSources | None = None
         if codec.refresh == "rd" and codec.sources > 1:
             self.further = FurtherSources(codec.qp, codec.refresh_price, clip.y[0].size, self._priced, self._error)
+        self.near: list[Values] = []
+        """Of the last frames that were not too far."""
+        self.n_far = 0
+        """Frames since then."""
         self.planned: list[int] = []
         """Frames whose pictures are sent with the next ones."""
 
@@ -219,9 +226,8 @@ class _Sender:
         if self.planned:
             return self._reference(t, self.planned.pop(0), _FURTHER)
         values = self.animator.values(self._source(t))
-        if codec.refresh == "distance" and codec.when_far == "rest":
-            near = self.animator.nearest(values)
-            values = near if motion_distance(values, near) > codec.tau else values
+        if codec.refresh == "distance" and codec.when_far != "source":
+            values = self._instead(values)
         may_come = codec.refresh != "never" and (codec.sources == 1 or len(self.sources) < codec.sources)
         if codec.refresh == "distance":
             may_come = may_come and codec.when_far == "source" and t - self.last >= MIN_GAP
@@ -238,6 +244,18 @@ class _Sender:
                 return self._reference(t, t, kind)
         self.coder = after
         return Unit(keypoints=layer)
+
+    def _instead(self, values: Values) -> Values:
+        """What is sent of a frame whose points may be too far."""
+        near = self.animator.nearest(values)
+        if motion_distance(values, near) <= self.codec.tau:
+            self.near, self.n_far = [*self.near[1 - REPLAYED :], values], 0
+            return values
+        self.n_far += 1
+        if self.codec.when_far == "rest" or len(self.near) < 2:
+            return near
+        back = self.n_far % (2 * (len(self.near) - 1))  # frames ago, there and back
+        return self.near[-1 - min(back, 2 * (len(self.near) - 1) - back)]
 
     def _wants_new(self, t: int, had: Values) -> bool:
         """Whether another reference should come with this frame, of which a decoder will have these values."""

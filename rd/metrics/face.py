@@ -1,11 +1,16 @@
-"""Face metrics: identity, landmarks, head pose and expression, each by networks that no codec here was trained with.
+"""Face metrics: identity, landmarks, head pose and expression.
 
     column    network                        score of a frame
     csim      MobileFaceNet, 128-d           cosine of the two identity embeddings
     akd       PFLD, 68 points (300W order)   mean distance of the points, in pixels
     nme       the same points                that distance over the source's outer eye corners' (points 36 and 45)
+    nme_mesh  face mesh, 468 points          likewise (points 33 and 263)
     pose_deg  two FSA-Nets, averaged         mean absolute error of yaw, pitch and roll, in degrees
     expr      face mesh, iris, blendshapes   mean absolute error of 52 ARKit expression coefficients
+
+Two of the judges were teachers: the landmark student of the mobile family learned from PFLD, whose points also say where mouth
+and eyes are in its loss, and face-vid2vid's head pose from FSA-Net. MobileFaceNet and the mesh taught nobody: where landmarks
+decide between such codecs, `nme_mesh` is the one to believe.
 
 Every `FACE_STRIDE`-th frame is scored, from frame 0 on; the others are NaN, and so are frames in which the source
 shows no face. Where the source shows several, the largest counts. Both pictures are cut at the *source's* face box
@@ -38,7 +43,7 @@ from rd.metrics.score import MetricUnavailable, Score, check_same_shape
 Picture = NDArray[np.uint8]
 Array = NDArray[np.float32]
 
-COLUMNS = ("csim", "nme", "akd", "pose_deg", "expr")
+COLUMNS = ("csim", "nme", "nme_mesh", "akd", "pose_deg", "expr")
 FACE_STRIDE = 5  # chosen: 40 frames of a 200-frame clip; shares no factor with the usual GOP structures
 REMEMBERED_CLIPS = 4
 
@@ -48,7 +53,7 @@ ALIGNED_POINTS = np.array(
 )
 OUTER_EYE_CORNERS = (36, 45)  # of the 68 points
 MESH_EYE_CORNERS = ((33, 133), (362, 263))  # of the 468 points: the eye on the picture's left, then the other
-MESH_LEVEL = (33, 263)  # the line that is turned level
+MESH_LEVEL = (33, 263)  # its outer eye corners: the line that is turned level
 
 # Of the 478 = 468 mesh + 5 iris + 5 iris points, those that MediaPipe's blendshape graph picks.
 BLENDSHAPE_POINTS = np.array(
@@ -100,9 +105,9 @@ def _score(column: str, source: Array, decoded: Array) -> float:
     """The score of one frame, from what the column's network says of the two pictures."""
     if column == "csim":
         return min(float(source @ decoded), 1.0)  # rounding may take it past 1
-    if column in ("akd", "nme"):
+    if column in ("akd", "nme", "nme_mesh"):
         distance_px = float(np.linalg.norm(source - decoded, axis=1).mean())
-        left, right = OUTER_EYE_CORNERS
+        left, right = MESH_LEVEL if column == "nme_mesh" else OUTER_EYE_CORNERS
         return distance_px if column == "akd" else distance_px / float(np.linalg.norm(source[left] - source[right]))
     return float(np.abs(source - decoded).mean())
 
@@ -215,12 +220,11 @@ class HeadPose(Network[Region]):
         return np.mean([run_onnx(session, crop)[0].ravel() for session in self.sessions], axis=0)
 
 
-class Expression(Network[Region]):
-    """MediaPipe's face mesh, iris and blendshape networks: 52 expression coefficients in [0, 1], (52,)."""
+class Mesh(Network[Region]):
+    """MediaPipe's face mesh: 468 points (468, 2) in picture pixels."""
 
-    def __init__(self, mesh: Path, iris: Path, blendshapes: Path) -> None:
-        self.mesh_session, self.iris_session = onnx_session(mesh), onnx_session(iris)
-        self.blendshapes_session = onnx_session(blendshapes)
+    def __init__(self, path: Path) -> None:
+        self.mesh_session = onnx_session(path)
 
     def where(self, rgb: Picture, face: Face) -> Region:
         """The mesh's own square around the face: cut once by the detector's box, and twice by the mesh's extent."""
@@ -232,16 +236,27 @@ class Expression(Network[Region]):
         return region
 
     def __call__(self, rgb: Picture, where: Region) -> Array:
-        mesh = self.mesh(rgb, where)
-        irises = [self.iris(rgb, mesh[list(corners)], mirrored=k == 1) for k, corners in enumerate(MESH_EYE_CORNERS)]
-        points = np.concatenate((mesh, *irises))[BLENDSHAPE_POINTS]
-        return run_onnx(self.blendshapes_session, points[None])[0].ravel()
+        return self.mesh(rgb, where)
 
     def mesh(self, rgb: Picture, region: Region) -> Array:
         """468 points (468, 2) in picture pixels."""
         crop = region.cut(rgb, 192)[None].astype(np.float32) / 255.0
         points = next(out for out in run_onnx(self.mesh_session, crop) if out.size == 468 * 3)
         return region.to_picture(points.reshape(468, 3)[:, :2], 192)
+
+
+class Expression(Mesh):
+    """MediaPipe's face mesh, iris and blendshape networks: 52 expression coefficients in [0, 1], (52,)."""
+
+    def __init__(self, mesh: Path, iris: Path, blendshapes: Path) -> None:
+        super().__init__(mesh)
+        self.iris_session, self.blendshapes_session = onnx_session(iris), onnx_session(blendshapes)
+
+    def __call__(self, rgb: Picture, where: Region) -> Array:
+        mesh = self.mesh(rgb, where)
+        irises = [self.iris(rgb, mesh[list(corners)], mirrored=k == 1) for k, corners in enumerate(MESH_EYE_CORNERS)]
+        points = np.concatenate((mesh, *irises))[BLENDSHAPE_POINTS]
+        return run_onnx(self.blendshapes_session, points[None])[0].ravel()
 
     def iris(self, rgb: Picture, corners: Array, mirrored: bool) -> Array:
         """Five points (5, 2) in picture pixels; corners: (2, 2), the eye's, from the picture's left.
@@ -293,6 +308,8 @@ def _build(column: str) -> Network:
         return _landmarks(pretrained.find("pfld_68"))
     if column == "pose_deg":
         return _head_pose(pretrained.find("fsanet_1x1"), pretrained.find("fsanet_var"))
+    if column == "nme_mesh":
+        return _mesh(pretrained.find("face_mesh"))
     return _expression(pretrained.find("face_mesh"), pretrained.find("iris"), pretrained.find("blendshapes"))
 
 
@@ -317,6 +334,11 @@ def _landmarks(path: Path) -> Landmarks:
 @lru_cache(maxsize=1)
 def _head_pose(first: Path, second: Path) -> HeadPose:
     return HeadPose(first, second)
+
+
+@lru_cache(maxsize=1)
+def _mesh(path: Path) -> Mesh:
+    return Mesh(path)
 
 
 @lru_cache(maxsize=1)

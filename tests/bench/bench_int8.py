@@ -1,12 +1,13 @@
 """The mobile family's networks in 8-bit integers beside themselves: size, frames/s and quality.
 
-    python -m tests.bench.bench_int8 CLIPS --calibrate CLIPS --networks NAME .. [--frames N] [--out FILE]
+    python -m tests.bench.bench_int8 CLIPS --calibrate CLIPS --networks NAME .. [--frames N] [--spread N] [--out FILE]
 
 Every network is quantised anew, calibrated on clips of other people; then the same streams (a reference, then motion;
 references of two QPs, one after the other) are decoded by both. Frames/s are of whole decoders from their second picture on:
 what is done once, loading, folding and decoding a reference, is not among it; two threads, which have two pictures at once
 (`hdac.codecs.in_flight`), and `.._1` by one. Sizes: `int8_mb` is the file of integers, deflated as it is; `parts_fp16_mb`
-the same parts' weights as fp16, deflated; `fp16_mb` the network's file.
+the same parts' weights as fp16, deflated; `fp16_mb` the network's file. A network codes as its row of the tables does;
+`references` says how many its streams have. Rows are written as they come, and what is in --out of the same weights stays.
 
 Networks of which something is found by others than optical flow, a detector, a student, are made to encode by integers, too:
 `.._found` are of streams whose points or labels integers have found, shown by the exact network. The students themselves,
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -42,6 +44,7 @@ from hdac.codecs import mobile
 from hdac.codecs.animator import Stage
 from hdac.codecs.mobile import Mobile
 from hdac.container import Reader
+from hdac.families import LAYERED
 from hdac.int8 import SUFFIX, find_by
 from hdac.landmarks import OUTER_EYE_CORNERS
 from hdac.nets.animation import PointNet
@@ -93,7 +96,7 @@ def student(name: str, clips: list[Path], calibration: list[Path], frames: int) 
     exact, small = folded(network.net, known), folded(network.net, known)
     finds_labels = isinstance(network.net, SegmentationNet)
     teacher, errors = (Labels(), label_errors) if finds_labels else (Landmarks(), landmark_errors)
-    row: dict[str, Any] = {"network": name, "kind": "student"}
+    row: dict[str, Any] = {"network": name, "kind": "student", "weights": weights.weights_id(weights.find(name)).hex()}
     row["fp16_mb"] = round(weights.find(name).stat().st_size / 1e6, 2)
     with tempfile.TemporaryDirectory() as folder:
         row["calibrated_on"] = quantised(name, calibration, Path(folder))
@@ -147,6 +150,18 @@ def quantised(name: str, calibration: list[Path], folder: Path) -> int:
     return quantise(load(weights.find(name)), calibration, folder / f"{name}{SUFFIX}")
 
 
+def codec_of(name: str, qp: int) -> Mobile:
+    """As the tables have it."""
+    (codec,) = LAYERED[name].candidates("one-intra", 1)
+    assert isinstance(codec, Mobile)
+    return replace(codec, qp=qp)
+
+
+def references_in(stream: bytes) -> int:
+    reader = Reader(io.BytesIO(stream))
+    return sum(unit.reference is not None for unit in reader.units())
+
+
 def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) -> dict[str, Any]:
     """One network."""
     network = by_name(name, PointNet)
@@ -156,6 +171,7 @@ def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) 
         n_calibrated = quantised(name, calibration, Path(folder))
         row: dict[str, Any] = {
             "network": name,
+            "weights": weights.weights_id(path).hex(),
             "fp16_mb": round(path.stat().st_size / 1e6, 2),
             "parts_fp16_mb": round(deflated_fp16(network.net) / 1e6, 2),
             "int8_mb": round((Path(folder) / f"{name}{SUFFIX}").stat().st_size / 1e6, 2),
@@ -170,7 +186,9 @@ def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) 
         with mock.patch.dict(os.environ, HDAC_WEIGHTS=folder):
             for number, clip_path in enumerate(tqdm(clips, desc=name, unit="clip")):
                 clip = read_clip(clip_path, frames=frames)
-                stream = Mobile(qp=QPS[number % len(QPS)], network=name).encode(clip)
+                codec = codec_of(name, QPS[number % len(QPS)])
+                stream = codec.encode(clip)
+                found.setdefault("references", []).append(references_in(stream))
                 for int8 in (False, True):
                     how = "int8" if int8 else "exact"
                     if number == 0:
@@ -183,7 +201,7 @@ def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) 
                     found.setdefault(f"fps_{how}_1", []).append(decoded(stream, int8, ahead=False)[1])
                     torch.set_num_threads(THREADS)
                 if network.net.finders or students:
-                    by_integers = Mobile(qp=QPS[number % len(QPS)], network=name, int8=True).encode(clip)
+                    by_integers = replace(codec, int8=True).encode(clip)
                     scores = compute(clip, systems.decode(by_integers), METRICS).values
                     for metric, value in {**scores, "bytes": len(by_integers) / len(stream)}.items():
                         found.setdefault(f"{metric}_found", []).append(value)
@@ -196,23 +214,29 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", required=True)
     parser.add_argument("--calibrate", type=Path, required=True, help="likewise, of other people")
     parser.add_argument("--most", type=int, default=16, help="clips for calibration")
+    parser.add_argument("--spread", type=int, default=99, help="clips to measure on, evenly spread over all")
     parser.add_argument("--frames", type=int, default=50)
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
-    calibration = spread(find_clips(args.calibrate), args.most)
+    clips, calibration = spread(find_clips(args.clips), args.spread), spread(find_clips(args.calibrate), args.most)
+    command = (
+        f"python -m tests.bench.bench_int8 <folder> --calibrate <folder> --most {args.most} --frames {args.frames} "
+        f"--spread {args.spread} --networks {' '.join(args.networks)}"
+    )
+    facts = {"command": command, "commit": provenance.commit(), "machine": provenance.machine(), "threads": THREADS}
+    before = json.loads(args.out.read_text())["rows"] if args.out and args.out.exists() else []
     rows = []
     for name in args.networks:
-        one = student if name in (Mobile.landmark_network, Mobile.segmentation_network) else measure
-        rows.append(one(name, find_clips(args.clips), calibration, args.frames))
-        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    if args.out:
-        command = (
-            f"python -m tests.bench.bench_int8 <folder> --calibrate <folder> --most {args.most} --frames {args.frames} "
-            f"--networks {' '.join(args.networks)}"
-        )
-        facts = {"command": command, "commit": provenance.commit(), "machine": provenance.machine(), "threads": THREADS}
-        write_atomic(args.out, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+        here = weights.weights_id(weights.find(name)).hex()
+        row = next((row for row in before if row["network"] == name and row.get("weights") == here), None)
+        if row is None:
+            one = student if name in (Mobile.landmark_network, Mobile.segmentation_network) else measure
+            row = one(name, clips, calibration, args.frames)
+        rows.append(row)
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        if args.out:
+            write_atomic(args.out, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     rd-sweep --plugin tests/bench/mobile_ablations.py --codecs NAME .. --sequences .. --regime one-intra --out ..
 
     fomm-never                        FOMM, one reference
-    fomm-distance, fomm-rest          where points are too far from it (Lu and Zheng's filter): a new one, or a still face
+    fomm-distance, -rest, -replay     where points are too far from it (Lu and Zheng's filter): a new one, a still face, or the
+                                      motion before it
     fomm-mult                         up to three references, the nearest is animated ("FOM mult")
     frontal-1, -2, -3, -chosen        Frontalizer sup+unsup: so many references; three, which may be of other frames of the clip
     mn-adaptive, mn-huffman, mn-prior Motion Net 10U+20L by our coder of motion and the published ones
@@ -35,6 +36,7 @@ _CODECS: dict[str, tuple[str, Mobile]] = {
     "fomm-never": ("one reference", FOMM),
     "fomm-distance": ("a new reference where points are far", replace(FOMM, refresh="distance")),
     "fomm-rest": ("a still face where points are far", replace(FOMM, refresh="distance", when_far="rest")),
+    "fomm-replay": ("the motion before where points are far", replace(FOMM, refresh="distance", when_far="replay")),
     "fomm-mult": ("the nearest of three references", replace(FOMM, refresh="rd", sources=3)),
     "frontal-1": ("one reference", FRONTAL),
     "frontal-2": ("two references", replace(FRONTAL, refresh="rd", sources=2)),

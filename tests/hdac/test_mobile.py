@@ -383,6 +383,18 @@ def test_a_new_reference_comes_where_points_are_far_from_those_of_all_others(mon
     assert np.array_equal(shown.y[1], shown.y[5])
 
 
+def test_motion_is_played_back_and_forth_where_points_are_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [Values(learned=np.full((1, 2), x, np.float32)) for x in (0.1, 0.2, 0.3, 9, 9, 9, 9, 9, 0.4, 9)]
+    sender = mobile._Sender.__new__(mobile._Sender)
+    sender.codec = replace(MOBILE, refresh="distance", when_far="replay", tau=30.0)
+    sender.near, sender.n_far = [], 0
+    sender.animator = type("A", (), {"nearest": lambda self, values: Values(learned=np.zeros((1, 2), np.float32))})()  # type: ignore[assignment]
+    sent = [round(float(sender._instead(values).learned[0, 0]), 3) for values in said]  # type: ignore[index]
+    assert sent == [0.1, 0.2, 0.3, 0.2, 0.1, 0.2, 0.3, 0.2, 0.4, 0.3]
+    sender.near = []
+    assert sender._instead(said[3]).learned[0, 0] == 0, "nothing to play: a still face"  # type: ignore[index]
+
+
 def test_a_network_without_points_has_no_use_for_what_they_decide() -> None:
     for wrong in ({"refresh": "distance"}, {"refresh": "rd", "sources": 2}):
         with pytest.raises(InputError, match="has no points"):
@@ -539,6 +551,7 @@ def test_settings_that_cannot_be_coded_are_refused() -> None:
         {"refresh": "always"},
         *({"hold": hold} for hold in ((-0.1, 1.0), (0.5, 5.0))),
         {"refresh": "distance", "when_far": "rest", "sources": 2},
+        {"refresh": "distance", "when_far": "replay", "sources": 2},
     ):
         with pytest.raises(InputError):
             replace(MOBILE, **wrong)  # type: ignore[arg-type]

@@ -108,4 +108,4 @@ def test_the_list_of_codecs_takes_rates_and_speeds_from_a_sweep(results: Path) -
     found = catalogued(results)[NETWORK]
     assert (found.kbps_low, found.kbps_high) == (5.0, pytest.approx(17 / 3))  # a: 1 to 3, b: 5, c: 9
     assert found.encode_fps == 10 and found.decode_fps == 25
-    assert set(row["row"] for row in csv.DictReader(PUBLISHED.read_text().splitlines())) & set(FAMILIES)
+    assert {row["row"] for row in csv.DictReader(PUBLISHED.read_text().splitlines())} - {""} <= set(FAMILIES)

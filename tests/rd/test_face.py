@@ -58,7 +58,7 @@ def values(source: Clip, decoded: Clip) -> dict[str, float]:
 def test_equal_clips_score_exactly_nothing(shared_metric_weights: None, frames: Pictures) -> None:
     found = values(clip(frames[:1]), clip(frames[:1]))
     assert found.pop("csim") == pytest.approx(1.0, abs=1e-6)
-    assert found == {"nme": 0.0, "akd": 0.0, "pose_deg": 0.0, "expr": 0.0}
+    assert found == {"nme": 0.0, "nme_mesh": 0.0, "akd": 0.0, "pose_deg": 0.0, "expr": 0.0}
 
 
 @needs_shared
@@ -105,6 +105,7 @@ def test_a_shift_moves_all_landmarks_by_its_length(shared_metric_weights: None, 
     assert found["csim"] > 0.97, "the decoded face is aligned by its own points"
     eyes_px = found["akd"] / found["nme"]
     assert 40 < eyes_px < 65  # outer corners of this face
+    assert found["nme_mesh"] == pytest.approx(found["nme"], rel=0.3)
 
 
 @needs_shared

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from data.errors import InputError
 from rd.curve import MEAN_CURVE
-from rd.plot import STYLES, codec_styles, difference_figure, main, rd_figure, save_figure
+from rd.plot import AT_EQUAL_SETTING, STYLES, codec_styles, difference_figure, main, rd_figure, save_figure
 from rd.table import file_stem, write_points
 from tests.rd.synthetic import sweep_points
 
@@ -104,14 +104,32 @@ def test_a_codec_without_a_mean_curve_is_named() -> None:
     points = sweep_points(2)
     far = (points["codec"] == "av1") & (points["sequence"] == "seq_01")
     points.loc[far, "kbps"] *= 50
+    other = points.assign(setting=points["sequence"] + points["setting"])
+    assert "av1: no common rates" in legend_of(rd_figure(other, "psnr_y"))
+
+
+def test_where_sequences_share_no_rates_means_are_those_at_equal_setting() -> None:
+    points = sweep_points(2)
+    of_av1 = points["codec"] == "av1"
+    points.loc[of_av1 & (points["sequence"] == "seq_01"), "kbps"] *= 50
     figure = rd_figure(points, "psnr_y")
-    assert "av1: no common rates" in legend_of(figure)
+    assert "av1*" in legend_of(figure) and AT_EQUAL_SETTING in legend_of(figure) and "hevc" in legend_of(figure)
+    rows = points[of_av1].groupby("setting")
+    expected = np.column_stack((np.sqrt(rows["kbps"].prod()), rows["psnr_y"].mean()))
+    assert markers_of(figure.axes[0], "av1") == pytest.approx(expected[expected[:, 0].argsort()])
+    (difference,) = difference_figure(points, "psnr_y", "hevc").axes
+    colours = {line.get_color() for line in difference.get_lines()}
+    assert STYLES["vvc"].colour in colours and STYLES["av1"].colour not in colours, "two kinds of mean have no difference"
 
 
 def test_a_codec_keeps_its_style_and_no_two_share_one() -> None:
     names = [*STYLES, "talking-lips", "motion-net-10u", "ultralight", "fomm", "nth", "bilayer", "segface-48"]
     styles = codec_styles(names)
     assert len(set(styles.values())) == len(names)
+    many = [f"codec-{n:03d}" for n in range(101)]
+    assert len(set(codec_styles(many[:100]).values())) == 100
+    with pytest.raises(InputError, match="101 codecs"):
+        codec_styles(many)
     assert codec_styles(reversed(names)) == styles
     assert codec_styles(["vvc"])["vvc"] == styles["vvc"]
 
