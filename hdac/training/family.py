@@ -56,10 +56,10 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage("landmarks", 1500, options=_STUDENT, recipe="landmarks"),
     Stage("segmentation", 700, options=_STUDENT, recipe="segmentation"),
-    Stage("motion-net-10u+20l", 1800),
-    Stage("motion-spade-10u+20l", 700, "motion-net-10u+20l", _OF_RELATIVE),
-    Stage("motion-net-20l", 450, "motion-net-10u+20l", _OF_RELATIVE),
-    Stage("fomm", 1200),
+    Stage("motion-net-10u+20l", 2200),
+    Stage("motion-spade-10u+20l", 1100, "motion-net-10u+20l", _OF_RELATIVE),
+    Stage("motion-net-20l", 850, "motion-net-10u+20l", _OF_RELATIVE),
+    Stage("fomm", 1600),
     Stage("frontalizer-sup+unsup", 1000, "motion-net-10u+20l", _OF_RELATIVE),
     Stage("frontalizer-unsup", 400, "frontalizer-sup+unsup", _OF_RELATIVE),
     Stage("frontalizer-sup", 400, "frontalizer-sup+unsup", _OF_RELATIVE),
@@ -84,7 +84,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("segface-64", 700),
     Stage("segface-48", 300, "segface-64", _OF_RELATIVE),
 )
-"""In the order in which they are trained; steps of two processes together."""
+"""In the order in which they are trained; steps of two processes together. Of what ships, `fomm` and the three networks of 20 landmarks had
+their last 400 steps with the weight of mouth and eyes, those before without: their model cards say so."""
 
 FEATURE_WEIGHT = 0.3
 """Chosen: what mouth and eyes weigh in every network of the family."""
