@@ -84,8 +84,11 @@ STAGES: tuple[Stage, ...] = (
     Stage("segface-64", 700),
     Stage("segface-48", 300, "segface-64", _OF_RELATIVE),
 )
-"""In the order in which they are trained; steps of two processes together. Of what ships, `fomm` and the three networks of 20 landmarks had
-their last 400 steps with the weight of mouth and eyes, those before without: their model cards say so."""
+"""In the order in which they are trained; steps of two processes together.
+
+Of what ships, `fomm` and the three networks of 20 landmarks had their last 400 steps with the weight of mouth and eyes, those
+before without: their model cards say so.
+"""
 
 FEATURE_WEIGHT = 0.3
 """Chosen: what mouth and eyes weigh in every network of the family."""
