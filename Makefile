@@ -54,7 +54,8 @@ results-layered: $(VENV)/.installed
 FULLRES ?= $(CLIPS)_fullres
 TRAINING ?= $(CLIPS:test=train)
 FACE := face-vid2vid face-vid2vid+residual dac+residual hdac+residual
-FACE_ABLATIONS := face-never face-rd face-32 face-switch face-rd-look paper-never paper-rd face-all face-pose face-paper face-paper-all
+FACE_ABLATIONS := face-never face-rd face-32 face-switch face-rd-look dac-residual dac-as-sent paper-never paper-rd face-all face-pose \
+	face-paper face-paper-all
 results-face: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs h264-paper $(FACE) \
 		--points 3 $(LAYERED) --anchors results/hdac-variants --out results/face_vid2vid
