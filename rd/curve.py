@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 MEAN_CURVE = "mean-curve"
 """In the `sequence` column: a curve that is already a mean over sequences."""
 MEAN_CURVE_SAMPLES = 33
+SHARED = 1.5
+"""Chosen: as `shown_mean` has it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,17 @@ def mean_points(points: pd.DataFrame, rate: str, metric: str, higher_is_better: 
     by_setting = of_setting.agg(rate=(rate, _geometric), quality=(metric, "mean"), n=("sequence", "nunique"))
     everywhere = by_setting[by_setting.n == points["sequence"].nunique()]
     return envelope(everywhere.rate, everywhere.quality, higher_is_better) if len(everywhere) > 1 else None
+
+
+def shown_mean(points: pd.DataFrame, rate: str, metric: str, higher_is_better: bool) -> tuple[Curve | None, bool]:
+    """What plots show of one codec and one regime over all of its sequences: `mean_curve`, or, where the rates of that one do
+    not go up by a factor of SHARED, `mean_points`; and whether it is the latter."""
+    curves = list(curves_of(points, rate, metric, higher_is_better).values())
+    mean = mean_curve(curves)
+    if len(curves) < 2 or (mean is not None and mean.rate[-1] >= SHARED * mean.rate[0]):
+        return mean, False
+    by_setting = mean_points(points, rate, metric, higher_is_better)
+    return (mean, False) if by_setting is None else (by_setting, True)
 
 
 def _geometric(rates: pd.Series[float]) -> float:

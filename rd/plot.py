@@ -36,7 +36,7 @@ from data.files import write_atomic
 from rd.bd import select_metrics
 from rd.columns import METRICS
 from rd.compressai_json import read_compressai
-from rd.curve import MEAN_CURVE, Curve, curves_of, mean_curve, mean_points
+from rd.curve import MEAN_CURVE, Curve, curves_of, mean_curve, shown_mean
 from rd.table import file_stem, read_points, scored
 
 PANEL_INCHES = (3.46, 2.4)
@@ -89,8 +89,6 @@ _MORE = [
 ]
 """A hundred."""
 
-SHARED = 1.5
-"""Chosen: a mean at equal rate is drawn if its rates go up by that factor at least; means at equal setting otherwise."""
 AT_EQUAL_SETTING = "* means at equal setting"
 
 
@@ -276,13 +274,14 @@ def _panel(
     shared = [name for name in everywhere if all(name in of for of in own.values())]
     curves, missing, other_means = {}, [], set()
     for codec, of in by_codec.items():
-        mean = of[MEAN_CURVE] if MEAN_CURVE in of else mean_curve([of[name] for name in shared])
-        if at_setting and codec in own and len(shared) > 1 and (mean is None or mean.rate[-1] < SHARED * mean.rate[0]):
+        if MEAN_CURVE in of:
+            mean: Curve | None = of[MEAN_CURVE]
+        elif at_setting:
             of_codec = part[(part["codec"] == codec) & part["sequence"].isin(shared)]
-            by_setting = mean_points(of_codec, "kbps", metric, higher)
-            if by_setting is not None:
-                mean = by_setting
-                other_means.add(codec)
+            mean, by_setting = shown_mean(of_codec, "kbps", metric, higher)
+            other_means |= {codec} if by_setting else set()
+        else:
+            mean = mean_curve([of[name] for name in shared])
         if mean is None:
             missing.append(codec)
         else:

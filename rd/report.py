@@ -32,7 +32,7 @@ from data.cli import run
 from data.errors import InputError
 from data.files import write_atomic
 from rd.columns import METRICS, Metric
-from rd.curve import curves_of, mean_curve
+from rd.curve import shown_mean
 from rd.table import read_points, scored
 
 PICTURE_BYTES = 6_500_000  # chosen: all pictures of a page together; as base64 text 9 MB
@@ -290,16 +290,17 @@ def _speed(points: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _means(points: pd.DataFrame, metrics: list[str]) -> list[dict[str, Any]]:
-    """The mean curve over sequences of every (codec, regime, metric) whose sequences share a range of rates."""
+    """The mean curve over sequences of every (codec, regime, metric); `at_setting`: whether it is that at equal setting, as of
+    those whose sequences share no range of rates."""
     out = []
     for (codec, regime), group in points.groupby(["codec", "regime"], sort=False):
         for metric in metrics:
             higher = METRICS[metric].higher_is_better
-            curves = list(curves_of(group, "kbps", metric, higher).values())
-            mean = mean_curve(curves)
+            mean, at_setting = shown_mean(group, "kbps", metric, higher)
             if mean is not None:
                 value = _rounded(mean.quality if higher else -mean.quality, 6)
-                head = {"codec": codec, "regime": regime, "metric": metric, "n": len(curves)}
+                n = int(group.loc[group[metric].notna(), "sequence"].nunique())
+                head = {"codec": codec, "regime": regime, "metric": metric, "n": n, "at_setting": at_setting}
                 out.append(head | {"kbps": _rounded(mean.rate, 5), "value": value})
     return out
 

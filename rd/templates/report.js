@@ -353,7 +353,7 @@ function drawCurves() {
     byId("rd").replaceChildren(el("p", {class: "note"}, "No metric was computed."));
     return;
   }
-  const isMean = state.sequence === MEAN, counts = new Set();
+  const isMean = state.sequence === MEAN, counts = new Set(), atSetting = new Set();
   const list = shownRegimes().map(regime => ({
     title: regimeLabel(regime),
     curves: shownCodecs().map(codec => {
@@ -361,9 +361,10 @@ function drawCurves() {
         const mean = data.means.find(m => m.codec === codec && m.regime === regime && m.metric === state.metric);
         const line = (mean?.kbps ?? []).map((x, i) => ({x, y: mean.value[i], lines: [
           `${kbps(x)} kbps, ${metric.label} ${number(mean.value[i], metric.decimals)}${metric.unit && " " + metric.unit}`,
-          `mean of ${plural(mean.n, "sequence")}`]}));
+          `mean of ${plural(mean.n, "sequence")}${mean.at_setting ? " at equal setting" : ""}`]}));
         if (mean) counts.add(mean.n);
-        return {codec, points: line, marked: line.filter((_, i) => i % 8 === 0)};
+        if (mean?.at_setting) atSetting.add(codec);
+        return {codec, points: line, marked: mean?.at_setting ? line : line.filter((_, i) => i % 8 === 0)};
       }
       const line = pointsOf(state.sequence, codec, regime).filter(p => known(p[state.metric]) && p.kbps > 0).map(p => ({
         x: p.kbps, y: p[state.metric], lines: [
@@ -383,6 +384,7 @@ function drawCurves() {
   const partial = [...counts].some(n => n < data.sequences.length);
   byId("rd-note").textContent = `${metric.label}: ${metric.note}; ${metric.higher_is_better ? "higher" : "lower"} is better. ` + (isMean
     ? "Each sequence's curve is interpolated over log rate, and averaged at equal rate where all of them have one; markers only tell the curves apart. " +
+      (atSetting.size ? `Those of ${[...atSetting].join(", ")} share too few rates: geometric means of the rate and means of the metric at equal setting. ` : "") +
       (partial ? "A curve that lacks sequences says so at its points. " : "")
     : "Markers are coded points; the line leaves out those that another point of the codec beats. ") + (absent.length
     ? `No curve for ${absent.join(", ")}: ${isMean ? "its sequences share no range of rates" : "no such points"}.` : "");

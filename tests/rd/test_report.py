@@ -103,6 +103,21 @@ def test_mean_curves_are_those_of_the_bd_tables(tmp_path: Path) -> None:
         assert expected is not None and drawn["n"] == 3
         np.testing.assert_allclose(drawn["kbps"], expected.rate, rtol=1e-4)
         np.testing.assert_allclose(drawn["value"], expected.quality * (1 if higher else -1), rtol=1e-5)
+        assert not drawn["at_setting"]
+
+
+def test_means_are_those_at_equal_setting_where_sequences_share_no_rates(tmp_path: Path) -> None:
+    points = write_sweep(tmp_path, dumps=False)
+    of_vvc = points["codec"] == "vvc"
+    points.loc[of_vvc, "setting"] = [f"QP {point}" for point in points.loc[of_vvc, "point"]]
+    points.loc[of_vvc & (points["sequence"] == "a"), "kbps"] *= 50
+    points.to_csv(tmp_path / "points.csv", index=False)
+    means = report_data(tmp_path, tmp_path / "report.html")["means"]
+    drawn = next(m for m in means if (m["codec"], m["regime"], m["metric"]) == ("vvc", "short-gop", "lpips"))
+    mine = points[of_vvc & (points["regime"] == "short-gop")].groupby("setting")
+    assert drawn["at_setting"] and drawn["n"] == 3
+    np.testing.assert_allclose(sorted(drawn["kbps"]), sorted(mine["kbps"].prod() ** (1 / 3)), rtol=1e-4)
+    np.testing.assert_allclose(sorted(drawn["value"]), sorted(mine["lpips"].mean()), rtol=1e-4)
 
 
 def test_ledger_that_does_not_sum_to_the_file_is_reported(tmp_path: Path) -> None:
