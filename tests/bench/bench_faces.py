@@ -6,6 +6,7 @@
     nme             the student's points against the teacher's (PFLD), over the distance of its outer eye corners
     jitter_px       of either: root mean square of the second difference in time of all points, in luma samples; what moves
                     smoothly has none, what trembles has
+    .._sent         of the student's points as a decoder has them: rounded, and held while they hardly move (`hdac.points`)
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from data.cli import run
 from data.clip import Clip
 from data.files import write_atomic
 from data.io import read_clip
+from hdac import points
 from hdac.codecs import face_box
 from hdac.codecs.mobile import Mobile
 from hdac.codecs.source_choice import landmarks_of
-from hdac.landmarks import OUTER_EYE_CORNERS
+from hdac.landmarks import COUNT, OUTER_EYE_CORNERS
 from hdac.nets.landmarks import LandmarkNet
 from hdac.network import Network, by_name
+from hdac.points import PointSettings, Values
 from hdac.training.cache import find_clips
 from hdac.training.teachers import Landmarks, Poses
 from rd import provenance
@@ -45,20 +48,31 @@ def jitter(points: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.nanmean(np.square(second).sum(-1))))
 
 
+def sent(found: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What a decoder has of points (T, 68, 2) in [-1, 1]."""
+    settings = PointSettings(0, COUNT)
+    coder = points.encoder("adaptive", settings, np.zeros(0, np.uint8), np.zeros((0, 0), np.int32))
+    had = [coder.start(Values(landmarks=found[0]))[1], *(coder.encode(Values(landmarks=one))[1] for one in found[1:])]
+    return np.stack([one.landmarks for one in had if one.landmarks is not None]).astype(np.float64)
+
+
 def measure(clip: Clip, student: Network[LandmarkNet], teacher: Landmarks, poses: Poses) -> dict[str, Any]:
     """One clip, seen as a whole."""
     pictures = [clip.rgb(slice(t, t + 1))[0] for t in range(clip.n_frames)]
     yaw = [float(poses(picture)[0]) for picture in pictures[::POSE_EVERY]]
     size = (np.array([clip.width, clip.height]) - 1) / 2
     wanted = np.stack([teacher(picture) for picture in pictures]).astype(float) * size
-    found = landmarks_of(clip, student, MULTIPLE, None).astype(float) * size
+    seen = landmarks_of(clip, student, MULTIPLE, None)
+    found, had = seen.astype(float) * size, sent(seen) * size
     left, right = OUTER_EYE_CORNERS
     eyes = np.linalg.norm(wanted[:, right] - wanted[:, left], axis=-1)
-    off = np.linalg.norm(found - wanted, axis=-1).mean(-1) / eyes
+    off, off_sent = (np.linalg.norm(one - wanted, axis=-1).mean(-1) / eyes for one in (found, had))
     return {
         "yaw_range_deg": round(float(np.nanmax(yaw) - np.nanmin(yaw)), 1),
         "nme": round(float(np.nanmean(off)), 4),
+        "nme_sent": round(float(np.nanmean(off_sent)), 4),
         "jitter_px": round(jitter(found), 3),
+        "jitter_px_sent": round(jitter(had), 3),
         "jitter_px_teacher": round(jitter(wanted), 3),
     }
 
