@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hdac.codecs.source_choice import SourceChoice
     from hdac.nets.animation import PointNet
 
-CODE_VERSION = 6
+CODE_VERSION = 7
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_FINE_TUNING = 1000
@@ -215,7 +215,8 @@ class _Sender:
         """The reference that takes the place of all others, up to frame `end`."""
         unit = self._reference(t, t if self.choice is None else self.choice.frontal, _NEW)
         if self.choice is not None and self.further is not None:
-            some = [(at, self.animator.values(self._source(at))) for at in range(t + 1, end, STRIDE)]
+            finder = copy.copy(self.animator)  # which goes ahead: the encoder's own is still at this frame
+            some = [(at, finder.values(self._source(at))) for at in range(t + 1, end, STRIDE)]
             extremes = set(self.choice.extremes) - set(self.sources)
             self.planned = self.further.worth(some, extremes, self.animator, self.coder, self.codec.sources - 1)
         return unit

@@ -97,6 +97,8 @@ class PointAnimator:
         self._merged: list[Any] = []  # one a source, or one of all of them
         self._labels: NDArray[np.uint8] | None = None  # the last map
         self._coming: Planes | None = None
+        self._followed: Tensor | None = None
+        """Landmarks of the last picture of an encoder."""
 
     @torch.inference_mode()
     def values(self, planes: Planes, of_reference: bool = False) -> Values:
@@ -106,7 +108,12 @@ class PointAnimator:
         net, student = (self.net, self.student) if of_reference or self._finding is None else self._finding
         learned, jacobians, landmarks = None, None, None
         if student is not None:
-            landmarks = student(packed)[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
+            # a decoder has the reference only: there landmarks are found anew; elsewhere the face is followed from there
+            before = None if of_reference else self._followed
+            found_landmarks = student(packed) if before is None else student.follow(packed, before)
+            if self._followed is None or not of_reference:
+                self._followed = found_landmarks
+            landmarks = found_landmarks[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
         if s.n_learned and s.tracked and self.sources and not of_reference:
             learned = self._tracked(packed, landmarks)
         elif s.n_learned:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data.clip import Clip
 from data.crop import Box
@@ -42,6 +43,9 @@ class SourceChoice:
 def landmarks_of(clip: Clip, student: Network[LandmarkNet], multiple: int, box: Box | None) -> NDArray[np.float32]:
     """(T, 68, 2) of every picture, in [-1, 1] of what networks see of it. multiple, box: as of `Stage`."""
     stage = Stage(multiple, box)
-    found = [student.net(stage.packed(stage.seen(planes)))[0] for planes in zip(clip.y, clip.u, clip.v, strict=True)]
-    points: NDArray[np.float32] = torch.stack(found).numpy()
+    found: list[Tensor] = []
+    for planes in zip(clip.y, clip.u, clip.v, strict=True):
+        packed = stage.packed(stage.seen(planes))
+        found.append(student.net.follow(packed, found[-1]) if found else student.net(packed))
+    points: NDArray[np.float32] = torch.cat(found).numpy()
     return points

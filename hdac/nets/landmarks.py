@@ -1,7 +1,7 @@
 """The landmark student: where the 68 landmarks (`hdac.landmarks`) of a face are.
 
     whole picture at 64x64 -> coarse network -> 68 points -> a square around them, the eyes level
-    that square at 112x112 -> fine network   -> 68 points
+    that square at 112x112 -> fine network   -> 68 points, and again from the square around those
 
 Learnt from a teacher (PFLD, which has three times the parameters and needs a face detector in front of it). Both networks are
 stacks of MobileNetV2's blocks (Sandler et al., CVPR 2018) that end in one linear layer. Points are (x, y) in [-1, 1] of the
@@ -10,6 +10,7 @@ picture, the centres of its corner samples, as sampling grids have it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ from hdac.landmarks import COUNT, OUTER_EYE_CORNERS
 from hdac.nets.layers import InvertedResidual, conv, coordinate_grid
 from hdac.nets.picture import PACKED_CHANNELS
 from hdac.nets.settings import NetworkSettings
+
+LOST = 0.2
+"""Chosen, in distances of outer eye corners: a face is lost that agrees no better with itself, from pass to pass."""
 
 MARGIN = 1.3
 """Chosen: side of the square around a face, in those of the longer side of its points' extent."""
@@ -103,9 +107,15 @@ class LandmarkSettings(NetworkSettings):
     last: int = 32
     """Channels at the smallest size before the linear layer."""
     expansion: int = 3
+    passes: int = 1
+    """Of the fine network, each from where the one before it has found the face."""
+
+    def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise ValueError(f"{self.passes} passes")
 
 
-SIZES = {settings.name: settings for settings in (LandmarkSettings(),)}
+SIZES = {settings.name: settings for settings in (LandmarkSettings(passes=3),)}
 
 
 class PointRegressor(nn.Module):
@@ -152,16 +162,61 @@ class LandmarkNet(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Landmarks of packed pictures, (B, 68, 2) in [-1, 1]."""
-        longest = max(picture.shape[-2:])
-        if longest > LARGE_SIDE:  # what it was trained on was finer sampled than a large picture would be
-            smaller = [max(1, round(n * TRAINED_SIDE / longest)) for n in picture.shape[-2:]]
-            picture = F.interpolate(picture.float(), size=smaller, mode="area")
-        height, width = (2 * n for n in picture.shape[-2:])
+        picture = _small_enough(picture)
+        return _of_picture(self._passes(picture, self._coarse(picture))[-1], picture)
+
+    def follow(self, picture: Tensor, before: Tensor) -> Tensor:
+        """Likewise, of one picture behind another whose landmarks are known: from there, which is steadier and stays with one
+        face, unless what is found anew agrees better with itself, from pass to pass.
+
+        before: (1, 68, 2).
+        """
+        picture = _small_enough(picture)
+        known = to_samples(before, *(2 * n for n in picture.shape[-2:]))
+        followed, anew = self._passes(picture, known), self._passes(picture, self._coarse(picture))
+        size = (2 * picture.shape[-2], 2 * picture.shape[-1])
+        believed = _disagreement(followed, *size) <= min(_disagreement(anew, *size), LOST)
+        return _of_picture((followed if believed else anew)[-1], picture)
+
+    def _coarse(self, picture: Tensor) -> Tensor:
+        """In luma samples, as all that follows."""
         whole = self.whole(picture)
-        found = whole.to_picture(self.coarse(cut(reduced(picture), whole, self.settings.sides[0])))
-        square = square_around(found)
-        refined = square.to_picture(self.fine(cut(picture, square, self.settings.sides[1])))
-        return from_samples(refined, height, width)
+        return whole.to_picture(self.coarse(cut(reduced(picture), whole, self.settings.sides[0])))
+
+    def _passes(self, picture: Tensor, found: Tensor) -> list[Tensor]:
+        """Points behind every pass of the fine network."""
+        behind = []
+        for _ in range(self.settings.passes):
+            square = square_around(found)
+            found = square.to_picture(self.fine(cut(picture, square, self.settings.sides[1])))
+            behind.append(found)
+        return behind
+
+
+def _small_enough(picture: Tensor) -> Tensor:
+    longest = max(picture.shape[-2:])
+    if longest <= LARGE_SIDE:
+        return picture
+    # what it was trained on was finer sampled than a large picture would be
+    smaller = [max(1, round(n * TRAINED_SIDE / longest)) for n in picture.shape[-2:]]
+    return F.interpolate(picture.float(), size=smaller, mode="area")
+
+
+def _of_picture(points: Tensor, picture: Tensor) -> Tensor:
+    """Points in luma samples, in [-1, 1]."""
+    height, width = (2 * n for n in picture.shape[-2:])
+    return from_samples(points, height, width)
+
+
+def _disagreement(passes: list[Tensor], height: int, width: int) -> float:
+    """Of the last two passes of one picture of that luma size, in distances of outer eye corners; 0 of a single one."""
+    if len(passes) < 2:
+        return 0.0
+    left, right = (passes[-1][0, i] for i in OUTER_EYE_CORNERS)
+    size = torch.tensor([width, height], device=passes[-1].device)
+    if (passes[-1].mean(1) < 0).any() or (passes[-1].mean(1) > size).any() or square_around(passes[-1]).side > 1.5 * size.max():
+        return math.inf  # what drifts out of the picture, or grows beyond it, agrees with itself at last
+    return float((passes[-1] - passes[-2]).norm(dim=-1).mean() / (right - left).norm().clamp_min(1.0))
 
 
 def reduced(picture: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
     face-vid2vid.*      networks of face-vid2vid, size `face-vid2vid`
     residual.*          networks of binary residuals
     landmarks.*         the landmark student, for free view and the mobile family
-    motion-net-*, motion-spade-*, fomm   networks of the mobile family, by system
+    fomm, motion-net-*, ..   networks of the mobile family, by system
 
 `$HDAC_WEIGHTS` may name a folder with more of them: those of a training run of one's own. Here they are found; `hdac.network`
 loads them.

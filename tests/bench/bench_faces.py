@@ -91,11 +91,12 @@ def main() -> None:
             rows[path.stem] = measure(clip, student, teacher, poses)
             tqdm.write(f"{path.stem:32}" + "  ".join(f"{key} {value}" for key, value in rows[path.stem].items()))
     means = {key: round(float(np.mean([row[key] for row in rows.values()])), 4) for key in next(iter(rows.values()), {})}
-    print("mean", means)
+    medians = {key: round(float(np.median([row[key] for row in rows.values()])), 4) for key in means}
+    print("mean", means, "median", medians)
     if args.out:
         command = f"python -m tests.bench.bench_faces <folder> --frames {args.frames}"
         facts = {"command": command, "commit": provenance.commit(), "landmarks": student.weights_id.hex()}
-        write_atomic(args.out, json.dumps({**facts, "mean": means, "clips": rows}, indent=1) + "\n")
+        write_atomic(args.out, json.dumps({**facts, "mean": means, "median": medians, "clips": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -168,6 +168,33 @@ def test_several_references_are_merged_by_shares_that_sum_to_one() -> None:
     assert not torch.allclose(one.features[-1], three.features[-1])
 
 
+def test_a_face_that_is_followed_stays_the_same_one() -> None:
+    """A stand-in for the fine network finds the dot nearest to the middle of its square; the coarse one, the first dot."""
+    net = LandmarkNet(LandmarkSettings("x", widths=(4, 8, 8, 8), n_blocks=1, last=4, expansion=1, passes=2)).eval()
+    shape, seen = torch.tensor(FRONTAL)[None], []
+    dots = torch.tensor([[40.0, 40.0], [90.0, 88.0]])
+
+    def fine(square: Square, n: int) -> torch.Tensor:
+        seen.append(square)
+        at = dots[(dots - square.centre).norm(dim=-1).argmin()]
+        return square.from_picture(shape * 20 + at)
+
+    picture = torch.zeros(1, 6, 64, 64)
+    net._coarse = lambda picture: shape * 20 + dots[0]  # type: ignore[method-assign]
+    net._passes = lambda picture, found: [  # type: ignore[method-assign]
+        found := square.to_picture(fine(square, 112)) for square in (square_around(found), square_around(found))
+    ]
+    anew = to_samples(net(picture), 128, 128)
+    assert (anew.mean(1) - (shape * 20).mean(1) - dots[0]).norm() < 1
+    before = from_samples(shape * 20 + dots[1] + 5.0, 128, 128)
+    followed = to_samples(net.follow(picture, before), 128, 128)
+    assert (followed.mean(1) - (shape * 20).mean(1) - dots[1]).norm() < 1
+    outside = from_samples(shape * 200 + dots[1], 128, 128)
+    net._passes = lambda picture, found: [found, found]  # type: ignore[method-assign]
+    lost = to_samples(net.follow(picture, outside), 128, 128)
+    assert (lost - shape * 20 - dots[0]).norm() < 1, "what has grown beyond the picture is found anew"
+
+
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
@@ -313,19 +340,19 @@ def still_then_another(n_still: int, n_other: int) -> Clip:
     return replace(one, y=y, u=u, v=v)
 
 
-@pytest.mark.parametrize("network", ["tiny-frontal", "tiny-fomm"])
-def test_a_further_reference_is_sent_once_it_has_paid_for_itself(network: str) -> None:
+@pytest.mark.parametrize(("network", "low", "high"), [("tiny-frontal", 0.25, 1.0), ("tiny-fomm", 1.0, 4.0)])
+def test_a_further_reference_is_sent_once_it_has_paid_for_itself(network: str, low: float, high: float) -> None:
     codec = replace(MOBILE, network=network, refresh="rd", sources=MAX_SOURCES)
     still = units_of(codec.encode(still_then_another(12, 0)))
     assert [t for t, unit in enumerate(still) if unit.reference] == [0], "what has not changed gains nothing"
     clip = still_then_another(4, 20)
     sent = {}
-    for price in (1.0, 4.0):
+    for price in (low, high):
         units = units_of(replace(codec, refresh_price=price).encode(clip))
         sent[price] = [(t, unit.reference[0]) for t, unit in enumerate(units) if unit.reference]
     assert all(len(found) == 2 and found[1][0] > 4 and found[1][1] == 3 for found in sent.values()), sent
-    assert sent[1.0][1][0] < sent[4.0][1][0], "a dearer one comes later"
-    shown = systems.decode(replace(codec, refresh_price=1.0).encode(clip))
+    assert sent[low][1][0] < sent[high][1][0], "a dearer one comes later"
+    shown = systems.decode(replace(codec, refresh_price=low).encode(clip))
     assert psnr_y(clip[-1:], shown[-1:]) > psnr_y(clip[4:5], shown[4:5]) + 0.5
 
 
