@@ -23,8 +23,9 @@ from hdac.nets.layers import InvertedResidual, conv, coordinate_grid
 from hdac.nets.picture import PACKED_CHANNELS
 from hdac.nets.settings import NetworkSettings
 
-LOST = 0.2
-"""Chosen, in distances of outer eye corners: a face is lost that agrees no better with itself, from pass to pass."""
+SURE, LOST = 0.02, 0.2
+"""Chosen, in distances of outer eye corners from pass to pass: a face that agrees so well with itself is not looked for anew; one
+that agrees no better is lost."""
 
 MARGIN = 1.3
 """Chosen: side of the square around a face, in those of the longer side of its points' extent."""
@@ -173,10 +174,13 @@ class LandmarkNet(nn.Module):
         """
         picture = _small_enough(picture)
         known = to_samples(before, *(2 * n for n in picture.shape[-2:]))
-        followed, anew = self._passes(picture, known), self._passes(picture, self._coarse(picture))
         size = (2 * picture.shape[-2], 2 * picture.shape[-1])
-        believed = _disagreement(followed, *size) <= min(_disagreement(anew, *size), LOST)
-        return _of_picture((followed if believed else anew)[-1], picture)
+        followed = self._passes(picture, known)
+        off = _disagreement(followed, *size)
+        if off > SURE:
+            anew = self._passes(picture, self._coarse(picture))
+            followed = followed if off <= min(_disagreement(anew, *size), LOST) else anew
+        return _of_picture(followed[-1], picture)
 
     def _coarse(self, picture: Tensor) -> Tensor:
         """In luma samples, as all that follows."""
