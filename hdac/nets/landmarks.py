@@ -24,8 +24,8 @@ from hdac.nets.picture import PACKED_CHANNELS
 from hdac.nets.settings import NetworkSettings
 
 SURE, LOST = 0.02, 0.2
-"""Chosen, in distances of outer eye corners from pass to pass: a face that agrees so well with itself is not looked for anew; one
-that agrees no better is lost."""
+"""Chosen, in distances of outer eye corners from pass to pass: a face that agrees so well with itself is not looked for
+anew, and one that agrees no better is lost."""
 
 MARGIN = 1.3
 """Chosen: side of the square around a face, in those of the longer side of its points' extent."""
