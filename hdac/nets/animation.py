@@ -29,7 +29,8 @@ What differs from the papers, in lite size:
                       for anything: what they say, pictures teach alone
     training          PSNR, LPIPS and optical flow (`hdac.training`) in the place of adversarial and feature-matching terms
     Lu and Zheng      whole blocks are pruned (last convolutions); by turns with fine-tuning, in which distillation goes on;
-                      the generator never learns with the teacher's detector first (their step 3)
+                      the generator never learns with the teacher's detector first (their step 3); dense motion, which is
+                      small here, keeps its channels: generator and dense motion together have 44 % of FOMM's parameters (35 %)
 """
 
 from __future__ import annotations
