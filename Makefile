@@ -79,7 +79,10 @@ THERE := from hdac.families import LAYERED, MOBILE; there = [name for name in MO
 MOBILE = $(shell $(BIN)/python -c "$(THERE); print(*there)")
 NETWORKS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(LAYERED[name].networks[0] for name in there))")
 STUDENTS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(n for name in there for n in LAYERED[name].networks[1:]))")
+# clips in which heads turn most (results/mobile/faces.json)
+TURNED ?= xiph_foreman voxceleb_012 voxceleb_002 xiph_mother_daughter voxceleb_011 hdtf_wda_katiehill
 MOBILE_ABLATIONS = $(shell $(BIN)/python -c "from tests.bench.mobile_ablations import there; print(*there())")
+FITTED := nth bilayer motion-net-10u+20l motion-spade-10u+20l
 SWEEPS := conventional hdac hdac-variants face_vid2vid mobile
 results-mobile: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 --regime one-intra $(LAYERED) --anchors results/face_vid2vid \
@@ -88,7 +91,7 @@ results-mobile: $(VENV)/.installed-test
 		--metrics psnr_y lpips nme nme_mesh csim
 	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(MOBILE)
 	$(BIN)/rd-report results/mobile
-	$(BIN)/rd-sweep --sequences $(PICTURES:%=$(CLIPS)/%.mp4) --plugin tests/bench/mobile_ablations.py --codecs $(MOBILE_ABLATIONS) \
+	$(BIN)/rd-sweep --sequences $(TURNED:%=$(CLIPS)/%.mp4) --plugin tests/bench/mobile_ablations.py --codecs $(MOBILE_ABLATIONS) \
 		--frames 125 --points 3 --regime one-intra --metrics psnr lpips temporal face --jobs $(JOBS) --cache runs/cache --no-report \
 		--out results/mobile/ablations
 	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
@@ -96,6 +99,7 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
 	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --spread 8 \
 		--networks $(STUDENTS) $(NETWORKS) --out results/mobile/int8.json
+	$(BIN)/python -m tests.bench.bench_fine_tuning $(CLIPS) --networks $(filter $(FITTED),$(NETWORKS)) --out results/mobile/fine_tuning.json
 	$(BIN)/python -m tests.bench.bench_backends --calibrate $(TRAINING) --out results/mobile/backends.json
 	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile
 	$(BIN)/python -m tests.bench.bench_composition $(FULLRES)/*.mp4 --out results/mobile/composition.json
