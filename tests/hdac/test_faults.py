@@ -49,7 +49,8 @@ def test_every_cut_and_340_random_corruptions_are_an_error_or_a_clip_within_a_gi
     # without checksums some damage goes unseen, or shows as other pixels
     assert faults.N_CORRUPTIONS // 2 < report["corruptions_noticed"] < faults.N_CORRUPTIONS
     assert len(report["corruptions_shown"]) == faults.N_CORRUPTIONS
-    assert {0, 2} <= set(report["corruptions_shown"]) <= {0, 2, 4, 6}
+    # most bytes are the references': of what is between two of them chance may leave nothing damaged
+    assert {0} < set(report["corruptions_shown"]) <= {0, 2, 4, 6}
     assert report["oversized_noticed"] and all(report["oversized_noticed"])
     assert report["peak_bytes"] < MAX_BYTES
 
