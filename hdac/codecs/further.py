@@ -1,8 +1,8 @@
 """Which pictures become references beside those that there are: such as have paid for themselves before they are sent.
 
 A picture is on trial: every frame is animated without it and with it, and what it would have gained is summed up. It is sent
-once that exceeds its price, with a frame later than its own (a ski rental, as `hdac.codecs.refresh`: at most twice the
-cost of an encoder that knew the future). On trial is the frame whose points are farthest from those of all references.
+once that exceeds its price, with a frame later than its own (a ski rental, as `hdac.codecs.refresh`, but that
+losses in between are forgiven). On trial is the frame whose points are farthest from those of all references.
 
 An encoder that has the whole clip tries the frames that are turned farthest to either side on all of it, and sends what pays at
 once (Oquab et al. 2022, section 4).
