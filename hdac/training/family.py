@@ -79,8 +79,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("ultralight", 800, "ultralight-detector", {"teacher": "fomm"}),
     Stage("ultralight-6", 400, "ultralight", {"teacher": "fomm", **_OF_RELATIVE}),
     Stage("ultralight-5", 400, "ultralight-6", {"teacher": "fomm", **_OF_RELATIVE}),
-    Stage("nth", 700),
-    Stage("bilayer", 700),
+    Stage("nth", 2000),
+    Stage("bilayer", 1500),
     Stage("segface-64", 700),
     Stage("segface-48", 300, "segface-64", _OF_RELATIVE),
 )
