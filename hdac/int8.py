@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from data.errors import CodecUnavailable, InputError
 from data.faces import onnx_session
 from hdac import weights
-from hdac.nets.animation import PointNet
+from hdac.nets.animation import Field, PointNet
 from hdac.nets.keypoints import Keypoints
 from hdac.nets.landmarks import LandmarkNet
 from hdac.nets.motion import Motion
@@ -153,7 +153,7 @@ def _only(result: Tensor) -> Tensor:
 
 
 _RESULTS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
-    "motion": ((3,), lambda deformation, occlusion, confidence: (Motion(deformation, occlusion), confidence)),
+    "motion": ((3, 5), lambda deformation, occlusion, *more: Field(Motion(deformation, occlusion), *more)),
     "detector": ((1, 2), Keypoints),
     **{name: ((1,), _only) for name in ("decode", "generate", "expression", "coarse", "fine", "scored")},
 }

@@ -20,7 +20,8 @@ What differs from the papers, in lite size:
                       gated correction of it, as everywhere in this project; networks are told the quantiser of the reference
     decoder           moved features of every size go beside it (published: the smallest alone); three blocks and two ups
                       (five and three); SPADE in front of an up's block (behind its last convolution); Frontalizer merges
-                      96x32x32 and two larger sizes (appendix of 2022: 32x32x32)
+                      96x32x32 and two larger sizes (appendix of 2022: 32x32x32), and moves the pictures themselves, of which it
+                      shows mixtures, from where they are to where they go and not by way of the frontal position
     dense motion      MobileNetV2's U-Net in all of them, `fomm`, too, as in 2022's FOM-Mobile; it sees the reference as it is,
                       not moved K + 1 times. Masks begin as bells around the points, so that points move what is near them
                       before anything is learnt; detectors begin at a grid of places
@@ -113,6 +114,9 @@ class AnimationSettings(NetworkSettings):
     """Width, largest width and down blocks of the U-Net of dense motion."""
     only_drawn: bool = False
     """Of the landmarks for polygons those that are corners of one travel, 42; else all of the paper's 60."""
+    direct: bool = False
+    """Whether reference pictures that features are merged of move by their own points and the target's; else twice, by way of
+    the frontal position, which leaves of a face that is at rest what two motions that undo each other leave."""
 
     # what networks that draw have (`hdac.nets.synthesis`)
     sketched: ClassVar[bool] = False
@@ -129,6 +133,8 @@ class AnimationSettings(NetworkSettings):
             raise InputError("keypoints that are followed by optical flow have no Jacobians")
         if self.jacobians and self.frontal:
             raise InputError("points with Jacobians have no frontal position")
+        if self.direct and not self.frontal:
+            raise InputError("pictures move directly, or by way of a frontal position, where there is one")
         if not 4 <= self.light_blocks <= len(LIGHT_BLOCKS):
             raise InputError(f"light_blocks={self.light_blocks} is not between 4 and {len(LIGHT_BLOCKS)}")
 
@@ -160,10 +166,10 @@ def _family() -> dict[str, AnimationSettings]:
         "motion-spade-10u": {"spade": True, "only_drawn": True},
         "motion-spade-20l": {"n_learned": 0, "n_landmarks": 20, "spade": True, "only_drawn": True},
         "motion-spade-10u+20l": {"n_landmarks": 20, "spade": True, "only_drawn": True},
-        "frontalizer-unsup": {"frontal": True},
-        "frontalizer-sup": {"n_learned": 0, "n_landmarks": 33, "frontal": True},
-        "frontalizer-sup+unsup": {"n_landmarks": 33, "frontal": True},
-        "frontalizer-expr": {"n_landmarks": 33, "frontal": True, "n_expression": 16},
+        "frontalizer-unsup": {"frontal": True, "direct": True},
+        "frontalizer-sup": {"n_learned": 0, "n_landmarks": 33, "frontal": True, "direct": True},
+        "frontalizer-sup+unsup": {"n_landmarks": 33, "frontal": True, "direct": True},
+        "frontalizer-expr": {"n_landmarks": 33, "frontal": True, "direct": True, "n_expression": 16},
     }
     light = {"jacobians": True, "dense": True, "tracked": False, "light_detector": True, "widths": (12, 24, 48)}
     for n_blocks in range(len(LIGHT_BLOCKS), 4, -1):  # less and less of the detector, each trained from the one before
@@ -268,6 +274,26 @@ class MobileHourglass(UNet):
         self.n_out = width + n_in
 
 
+class Field(NamedTuple):
+    """What is known of the motion from a reference to a target."""
+
+    motion: Motion
+    confidence: Tensor
+    """(B, 1, h, w), for merging."""
+    masks: Tensor | None = None
+    """(B, K + 1, h, w), background first; with `bent` where pictures move directly."""
+    bent: Tensor | None = None
+    """(B, h, w, 2), the refinement."""
+
+    def from_source(self, source: Keypoints, target: Keypoints) -> Tensor:
+        """The same masks and refinement on the way from other points, without Jacobians: (B, h, w, 2)."""
+        assert self.masks is not None and self.bent is not None
+        height, width = self.masks.shape[-2:]
+        grid = coordinate_grid(height, width, self.masks)
+        shifts = source.position - target.position
+        return grid + torch.einsum("bkhw,bkc->bhwc", self.masks[:, 1:], shifts) + self.bent
+
+
 class MotionField(nn.Module):
     """Points of a reference and of a target to a motion field: masks over K + 1 motions, occlusion, a refinement and, for
     merging, a confidence.
@@ -288,9 +314,10 @@ class MotionField(nn.Module):
         reach = torch.tensor([REACH_LEARNED] * s.n_learned + [REACH_LANDMARKS] * s.n_landmarks)
         self.reach = nn.Parameter(reach.log())
         self.background = nn.Parameter(torch.tensor(BACKGROUND))
+        self.direct = s.direct
 
-    def forward(self, small: Tensor, at_reference: Keypoints, at_target: Keypoints) -> tuple[Motion, Tensor]:
-        """small: (B, 6, HEAT_SIDE, HEAT_SIDE). Returns the motion and the confidence (B, 1, h, w), both at MOTION_SIDE."""
+    def forward(self, small: Tensor, at_reference: Keypoints, at_target: Keypoints) -> Field:
+        """small: (B, 6, HEAT_SIDE, HEAT_SIDE). Returns all of it at MOTION_SIDE."""
         grid = coordinate_grid(HEAT_SIDE, HEAT_SIDE, small)
         heat = _bells(grid, at_target.position, VARIANCE) - _bells(grid, at_reference.position, VARIANCE)
         out = self.heads(self.hourglass(self.first(torch.cat((heat.to(small.dtype), small - 0.5), dim=1)))).float()
@@ -303,8 +330,9 @@ class MotionField(nn.Module):
         scores = scores + torch.cat((self.background.expand(len(near), 1, *near.shape[2:]), near), dim=1)
         masks = torch.softmax(scores, dim=1)
         motions = sparse_motions(grid, at_reference, at_target)
-        deformation = (masks[..., None] * motions).sum(1) + REFINEMENT * torch.tanh(bent).permute(0, 2, 3, 1)
-        return Motion(deformation, torch.sigmoid(occlusion)), confidence
+        refinement = REFINEMENT * torch.tanh(bent).permute(0, 2, 3, 1)
+        motion = Motion((masks[..., None] * motions).sum(1) + refinement, torch.sigmoid(occlusion))
+        return Field(motion, confidence, masks, refinement) if self.direct else Field(motion, confidence)
 
 
 class Spade(nn.Module):
@@ -431,10 +459,10 @@ class AnimationNet(PointNet):
         return ("detector",) * bool(s.n_learned and not s.tracked) + ("expression",) * bool(s.n_expression)
 
     def detect(self, picture: Tensor) -> Keypoints | None:
-        return None if self.detector is None else self.detector(self._small(picture))
+        return None if self.detector is None else self.detector(self.small(picture))
 
     def express(self, picture: Tensor) -> Tensor | None:
-        return None if self.expression is None else self.expression(self._small(picture))
+        return None if self.expression is None else self.expression(self.small(picture))
 
     def moving(self, points: Points) -> Keypoints:
         """All that move the picture, learned keypoints first."""
@@ -458,7 +486,7 @@ class AnimationNet(PointNet):
         features = [self.first(picture)]
         for block in self.down:
             features.append(block(features[-1]))
-        small = F.avg_pool2d(self._small(picture), MOTION_SIDE // HEAT_SIDE)
+        small = F.avg_pool2d(self.small(picture), MOTION_SIDE // HEAT_SIDE)
         return Source(picture, small, self.moving(points), features)
 
     def reference(self, sources: Sequence[Source]) -> Reference:
@@ -470,8 +498,8 @@ class AnimationNet(PointNet):
             return Reference([first], first.points, first.small, first.features, None, None)
         front = Keypoints(self.frontal.expand(len(first.picture), -1, -1))
         found = [self.frontalize(one.small, one.points, front) for one in sources]
-        shares = torch.softmax(torch.cat([confidence for _, confidence in found], dim=1), dim=1)
-        flows = [motion.deformation for motion, _ in found]
+        shares = torch.softmax(torch.cat([field.confidence for field in found], dim=1), dim=1)
+        flows = [field.motion.deformation for field in found]
         features = [
             self._merged([one.features[level] for one in sources], flows, shares) for level in range(len(first.features))
         ]
@@ -492,8 +520,11 @@ class AnimationNet(PointNet):
 
     def forward(self, reference: Reference, target: Points, condition: Tensor, window: Window | None = None) -> Output:
         """The target picture. condition: (B, 4), see `hdac.nets.hybrid.condition`. window: what to compute, or None: all."""
-        motion, _ = self.motion(reference.small, reference.points, self.moving(target))
-        warped = whole = self._warped(reference, motion)
+        at_target = self.moving(target)
+        field = self.motion(reference.small, reference.points, at_target)
+        motion = field.motion
+        flows = self._flows(reference, field, at_target)
+        warped = whole = self._warped(reference, motion, flows)
         animated = [self._animate(feature, motion) for feature in reference.features]
         labels = None
         if self.settings.spade:
@@ -509,7 +540,7 @@ class AnimationNet(PointNet):
             known = torch.cat((condition, target.expression.to(condition.dtype)), dim=1)
         x = self.decode(animated, warped, labels, known)
         gate = torch.sigmoid(x[:, -1:])
-        return Output(warped + gate * x[:, :-1], whole, motion, gate)
+        return Output(warped + gate * x[:, :-1], whole, motion._replace(deformation=flows[0]), gate)
 
     def decode(self, animated: list[Tensor], warped: Tensor, labels: Tensor | None, known: Tensor) -> Tensor:
         """What the moved picture lacks, packed, and how much of it is shown, before its sigmoid: (B, 7, H/2, W/2).
@@ -529,19 +560,30 @@ class AnimationNet(PointNet):
         lacking: Tensor = self.last(F.relu(x))
         return lacking
 
-    def _warped(self, reference: Reference, motion: Motion) -> Tensor:
-        """The reference picture, moved; of several what each contributes, each moved once, by both its motions."""
-        if reference.flows is None or reference.shares is None:
-            return warp_packed(reference.sources[0].picture, motion.deformation)
+    def _flows(self, reference: Reference, field: Field, target: Keypoints) -> list[Tensor]:
+        """By which each of the reference pictures moves, (B, h, w, 2)."""
+        if reference.flows is None:
+            return [field.motion.deformation]
+        if self.settings.direct:
+            return [field.from_source(one.points, target) for one in reference.sources]
+        there = field.motion.deformation
+        return [warp(flow.permute(0, 3, 1, 2), there).permute(0, 2, 3, 1) for flow in reference.flows]
+
+    def _warped(self, reference: Reference, motion: Motion, flows: list[Tensor]) -> Tensor:
+        """The reference picture, moved; of several what each contributes, each moved once."""
+        if reference.shares is None:
+            return warp_packed(reference.sources[0].picture, flows[0])
         shares = warp(reference.shares, motion.deformation)
         total = torch.zeros_like(reference.sources[0].picture)
-        for n, (one, flow) in enumerate(zip(reference.sources, reference.flows, strict=True)):
-            composed = warp(flow.permute(0, 3, 1, 2), motion.deformation).permute(0, 2, 3, 1)
+        for n, (one, flow) in enumerate(zip(reference.sources, flows, strict=True)):
             share = F.interpolate(shares[:, n : n + 1], size=total.shape[-2:], mode="bilinear", align_corners=True)
-            total = total + share * warp_packed(one.picture, composed)
+            total = total + share * warp_packed(one.picture, flow)
         return total
 
-    def _small(self, picture: Tensor) -> Tensor:
+    def small(self, picture: Tensor) -> Tensor:
+        """What detectors see of a picture, and what they see of that: (B, 6, MOTION_SIDE, MOTION_SIDE)."""
+        if picture.shape[-2:] == (MOTION_SIDE,) * 2:
+            return picture.float()
         if picture.shape[-2:] == (MOTION_SIDE * self.reduce.factor,) * 2:
             small: Tensor = self.reduce(picture)
             return small

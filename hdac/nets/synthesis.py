@@ -63,6 +63,7 @@ class SynthesisSettings(NetworkSettings):
     jacobians: ClassVar[bool] = False
     tracked: ClassVar[bool] = False
     spade: ClassVar[bool] = False
+    direct: ClassVar[bool] = False
 
     @property
     def frontal(self) -> bool:

@@ -28,6 +28,7 @@ from hdac.nets.synthesis import SynthesisSettings
 
 _OF_RELATIVE = {"learning_rate": 6e-4}
 _STUDENT = {"batch": 24}
+_DETECTOR = {"only_detector": True, "teacher": "fomm", "perceptual": "", "look": 0.0, "batch": 32}
 _TRAIN = (sys.executable, "-m", "hdac.training")
 
 
@@ -68,17 +69,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("motion-net-10u", 400, "motion-net-10u+20l", _OF_RELATIVE),
     Stage("motion-spade-10u", 400, "motion-spade-10u+20l", _OF_RELATIVE),
     Stage("motion-net-68l", 400, "motion-net-20l", _OF_RELATIVE),
-    # Lu and Zheng: the detector learns from FOMM's, then all of it together, then blocks go, each time fine-tuned
-    Stage(
-        "ultralight",
-        600,
-        options={"only_detector": True, "teacher": "fomm", "perceptual": "", "look": 0.0},
-        name="ultralight-detector",
-        last=False,
-    ),
+    # Lu and Zheng: the detector learns from FOMM's, then all of it together, then blocks go, each time likewise
+    Stage("ultralight", 3000, options=_DETECTOR, name="ultralight-detector", last=False),
     Stage("ultralight", 800, "ultralight-detector", {"teacher": "fomm"}),
-    Stage("ultralight-6", 400, "ultralight", {"teacher": "fomm", **_OF_RELATIVE}),
-    Stage("ultralight-5", 400, "ultralight-6", {"teacher": "fomm", **_OF_RELATIVE}),
+    Stage("ultralight-6", 1500, "ultralight", _DETECTOR, name="ultralight-6-detector", last=False),
+    Stage("ultralight-6", 400, "ultralight-6-detector", {"teacher": "fomm", **_OF_RELATIVE}),
+    Stage("ultralight-5", 1500, "ultralight-6", _DETECTOR, name="ultralight-5-detector", last=False),
+    Stage("ultralight-5", 400, "ultralight-5-detector", {"teacher": "fomm", **_OF_RELATIVE}),
     Stage("nth", 2000),
     Stage("bilayer", 1500),
     Stage("segface-64", 700),

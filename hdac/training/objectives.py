@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -428,6 +429,9 @@ class AnimationObjective(Objective):
         loss = torch.zeros((), device=device)
         told = isinstance(self.net, AnimationNet)  # networks that draw do not look at the condition
         look = self.all_look((torch.rand(b, generator=generator) < s.look).to(device), told)
+        if s.only_detector:  # which sees small pictures: all else is done at that size, too
+            assert isinstance(self.net, AnimationNet)
+            batch = replace(batch, source=self.net.small(batch.source))
         found = self.net.detect(batch.source)
         if s.only_detector:
             assert found is not None
@@ -447,7 +451,7 @@ class AnimationObjective(Objective):
             loss = loss + s.feature_weight * self.features(out.picture, window, batch, look, terms)
         terms["warp"] = -psnr_db(out.warped, batch.source).mean()
         loss = loss + s.warp_weight * terms["warp"]
-        if s.flow_weight and self.net.settings.n_points and reference.flows is None:
+        if s.flow_weight and self.net.settings.n_points and (reference.flows is None or self.net.settings.direct):
             terms["flow"] = flow_error(out.motion.deformation, batch.flow, batch.source, batch.reference)
             loss = loss + s.flow_weight * terms["flow"]
         if found is not None:
@@ -483,11 +487,15 @@ class AnimationObjective(Objective):
         """The terms of the keypoint detector, on what it has found in sources."""
         s = self.settings
         loss = torch.zeros((), device=found.position.device)
+        seen = [(found, batch.source)]
         jacobian_weight = s.jacobian_weight if found.jacobian is not None else 0
         if s.equivariance_weight or jacobian_weight:
             transform = ThinPlateSpline(len(batch.source), generator)
-            deformed = self.net.detect(transform.deform(batch.source))
+            picture = transform.deform(batch.source)
+            deformed = self.net.detect(picture)
             assert deformed is not None
+            if s.only_detector:  # a teacher has something to say of these, too: there are more of them than there are clips
+                seen.append((deformed, picture))
             terms["equivariance"] = equivariance(found, deformed, transform)
             loss = loss + s.equivariance_weight * terms["equivariance"]
             if jacobian_weight:
@@ -499,14 +507,25 @@ class AnimationObjective(Objective):
             terms["tracking"] = (found.position - followed(at_rest.position.detach(), batch.flow)).abs().sum(-1).mean()
             loss = loss + s.tracking_weight * terms["tracking"]
         if self.teacher:
-            with torch.no_grad():
-                wanted = self.teacher[0].to(batch.source.device).detect(batch.source)
-            assert wanted is not None
-            terms["distill"] = (found.position - wanted.position).abs().sum(-1).mean()
-            if found.jacobian is not None and wanted.jacobian is not None:
-                terms["distill"] = terms["distill"] + 0.1 * (found.jacobian - wanted.jacobian).abs().mean()
+            terms["distill"] = torch.stack([self.unlike_teacher(*one).mean() for one in seen]).mean()
             loss = loss + s.distill_weight * terms["distill"]
         return loss
+
+    def unlike_teacher(self, found: Keypoints, picture: Tensor) -> Tensor:
+        """Lu and Zheng's distillation loss, of every picture, (B,): distance of keypoints, and a tenth of that of Jacobians."""
+        with torch.no_grad():
+            wanted = self.teacher[0].to(picture.device).detect(picture)
+        assert wanted is not None
+        distance = (found.position - wanted.position).abs().sum(-1).mean(-1)
+        if found.jacobian is not None and wanted.jacobian is not None:
+            distance = distance + 0.1 * (found.jacobian - wanted.jacobian).abs().mean((1, 2, 3))
+        return distance
+
+    def errors(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """What the keypoints are unlike the teacher's, where there is one."""
+        assert isinstance(net, PointNet)
+        found = net.detect(batch.source) if self.teacher else None
+        return {} if found is None else {"unlike_teacher": self.unlike_teacher(found, batch.source)}
 
     def pictures(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The reference as it is, moved, and repaired for least error and for best look; with all sources there are."""
