@@ -166,6 +166,17 @@ def test_several_references_are_merged_by_shares_that_sum_to_one() -> None:
     assert not torch.allclose(one.features[-1], three.features[-1])
 
 
+def test_each_of_several_pictures_moves_from_its_own_points() -> None:
+    net = tiny_animation(TINY_ANIMATIONS["frontal"])
+    one, target = (Keypoints(torch.rand(1, 37, 2) - 0.5) for _ in range(2))
+    with torch.no_grad():
+        field = net.motion(torch.rand(1, 6, 32, 32), one, target)
+    assert torch.allclose(field.from_source(one, target), field.motion.deformation, atol=1e-5)
+    beside = Keypoints(one.position + torch.tensor([0.1, 0.0]))
+    shift = field.from_source(beside, target) - field.from_source(one, target)
+    assert field.masks is not None and torch.allclose(shift[..., 0], 0.1 * field.masks[:, 1:].sum(1), atol=1e-5)
+
+
 def test_a_face_that_is_followed_stays_the_same_one() -> None:
     """A stand-in for the fine network finds the dot nearest to the middle of its square; the coarse one, the first dot."""
     net = LandmarkNet(LandmarkSettings("x", widths=(4, 8, 8, 8), n_blocks=1, last=4, expansion=1, passes=2)).eval()
