@@ -487,15 +487,16 @@ class AnimationObjective(Objective):
         """The terms of the keypoint detector, on what it has found in sources."""
         s = self.settings
         loss = torch.zeros((), device=found.position.device)
-        seen = [(found, batch.source)]
+        seen, picture = found, batch.source
         jacobian_weight = s.jacobian_weight if found.jacobian is not None else 0
         if s.equivariance_weight or jacobian_weight:
             transform = ThinPlateSpline(len(batch.source), generator)
-            picture = transform.deform(batch.source)
-            deformed = self.net.detect(picture)
+            changed = transform.deform(batch.source)
+            deformed = self.net.detect(changed)
             assert deformed is not None
-            if s.only_detector:  # a teacher has something to say of these, too: there are more of them than there are clips
-                seen.append((deformed, picture))
+            if s.only_detector:  # a teacher has something to say of these, too, and there are more of them than of frames
+                half = len(batch.source) // 2
+                seen, picture = _joined(found, deformed, half), torch.cat((batch.source[:half], changed[half:]))
             terms["equivariance"] = equivariance(found, deformed, transform)
             loss = loss + s.equivariance_weight * terms["equivariance"]
             if jacobian_weight:
@@ -507,7 +508,7 @@ class AnimationObjective(Objective):
             terms["tracking"] = (found.position - followed(at_rest.position.detach(), batch.flow)).abs().sum(-1).mean()
             loss = loss + s.tracking_weight * terms["tracking"]
         if self.teacher:
-            terms["distill"] = torch.stack([self.unlike_teacher(*one).mean() for one in seen]).mean()
+            terms["distill"] = self.unlike_teacher(seen, picture).mean()
             loss = loss + s.distill_weight * terms["distill"]
         return loss
 
@@ -543,6 +544,12 @@ class AnimationObjective(Objective):
             "animated": net(reference, target, known).picture,
             "animated_look": best.picture,
         }
+
+
+def _joined(a: Keypoints, b: Keypoints, n: int) -> Keypoints:
+    """The first n of one, the others of the other."""
+    jacobian = None if a.jacobian is None or b.jacobian is None else torch.cat((a.jacobian[:n], b.jacobian[n:]))
+    return Keypoints(torch.cat((a.position[:n], b.position[n:])), jacobian)
 
 
 class SegmentationObjective(Objective):
