@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hdac.codecs.source_choice import SourceChoice
     from hdac.nets.animation import PointNet
 
-CODE_VERSION = 7
+CODE_VERSION = 8
 """Raised with every change that can change a stream or a decoded frame."""
 
 MAX_FINE_TUNING = 1000

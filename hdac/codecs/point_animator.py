@@ -20,8 +20,8 @@ from hdac.codecs.animator import Size, Stage, luma_of
 from hdac.codecs.base_layer import Planes
 from hdac.codecs.fine_tuning import fine_tuned
 from hdac.codecs.mobile import MAX_FINE_TUNING, Mobile
-from hdac.landmarks import COUNT, label_map, sketch_map
-from hdac.nets.animation import PointNet, Points
+from hdac.landmarks import COUNT, OUTER_EYE_CORNERS, label_map, sketch_map
+from hdac.nets.animation import AnimationNet, PointNet, Points
 from hdac.nets.flow import optical_flow
 from hdac.nets.folding import folded
 from hdac.nets.hybrid import condition
@@ -33,6 +33,9 @@ from hdac.nets.segmentation import SegmentationNet
 from hdac.network import Network, by_name
 from hdac.points import Array, Values, motion_distance
 
+DOUBT = 0.15
+"""Chosen: mean distance, in that of the outer eye corners, between landmarks and where optical flow has those of the frame
+before, beyond which an encoder asks which of them move the reference better."""
 STAYS = 1.0
 """Chosen: by so much in its logarithm the label of the frame before is likelier."""
 
@@ -97,8 +100,8 @@ class PointAnimator:
         self._merged: list[Any] = []  # one a source, or one of all of them
         self._labels: NDArray[np.uint8] | None = None  # the last map
         self._coming: Planes | None = None
-        self._followed: Tensor | None = None
-        """Landmarks of the last picture of an encoder."""
+        self._followed: tuple[Tensor, NDArray[np.uint8]] | None = None
+        """Landmarks of the last picture of an encoder, and its luma."""
 
     @torch.inference_mode()
     def values(self, planes: Planes, of_reference: bool = False) -> Values:
@@ -110,10 +113,13 @@ class PointAnimator:
         if student is not None:
             # a decoder has the reference only: there landmarks are found anew; elsewhere the face is followed from there
             before = None if of_reference else self._followed
-            found_landmarks = student(packed) if before is None else student.follow(packed, before)
+            if before is None:
+                found_landmarks = student(packed)
+            else:
+                found_landmarks = self._undoubted(student.follow(packed, before[0]), packed, before)
             if self._followed is None or not of_reference:
-                self._followed = found_landmarks
-            landmarks = found_landmarks[0, list(s.landmarks_sent)].clamp(-1, 1).numpy()
+                self._followed = found_landmarks, luma_of(packed)
+            landmarks = self._sent(found_landmarks)
         if s.n_learned and s.tracked and self.sources and not of_reference:
             learned = self._tracked(packed, landmarks)
         elif s.n_learned:
@@ -125,6 +131,45 @@ class PointAnimator:
         expression = None if found_codes is None else found_codes[0].numpy()
         labels = None if of_reference else self._segmented(packed)
         return Values(learned, jacobians, landmarks, expression, labels)
+
+    def _sent(self, landmarks: Tensor) -> Array:
+        """Of (1, 68, 2) those that travel."""
+        sent: Array = landmarks[0, list(self.net.settings.landmarks_sent)].clamp(-1, 1).numpy()
+        return sent
+
+    def _undoubted(self, found: Tensor, packed: Tensor, before: tuple[Tensor, NDArray[np.uint8]]) -> Tensor:
+        """Landmarks of a picture, (1, 68, 2), unless they have jumped: a student may lose a face, and nothing looks worse than
+        one that is moved by landmarks of something else. Then it is those, or where optical flow has those of the frame before
+        or of the reference, whichever move the reference best.
+
+        before: landmarks of the frame before, and its luma.
+        """
+        s = self.net.settings
+        if not isinstance(self.net, AnimationNet) or not self.sources:
+            return found
+        known, luma = before
+        here = luma_of(packed)
+        carried = followed(known, torch.from_numpy(optical_flow(here, luma))[None])
+        size = torch.tensor([packed.shape[-1], packed.shape[-2]])
+        eyes = ((known[0, OUTER_EYE_CORNERS[0]] - known[0, OUTER_EYE_CORNERS[1]]) * size).norm()
+        if ((found - carried) * size).norm(dim=-1).mean() <= DOUBT * eyes:
+            return found
+        candidates = [found, carried]
+        first = self.sources[0]
+        assert first.values.landmarks is not None
+        at_reference = torch.zeros_like(found)
+        at_reference[0, list(s.landmarks_sent)] = torch.from_numpy(first.values.landmarks)
+        flow = torch.from_numpy(optical_flow(here, luma_of(first.seen.picture)))[None]
+        candidates.append(followed(at_reference, flow))
+        errors = []
+        for landmarks in candidates:
+            sent = self._sent(landmarks)
+            learned = self._tracked(packed, sent) if s.n_learned and s.tracked else None
+            values = Values(learned=learned, landmarks=sent)
+            reference = self._merged[0 if len(self._merged) == 1 else self._nearest(values)]
+            warped = self.net.moved(reference, self._points(values, packed.shape[-2:])).warped
+            errors.append(float((warped - packed)[:, :4].square().mean()))
+        return candidates[errors.index(min(errors))]
 
     def _tracked(self, packed: Tensor, landmarks: Array | None) -> Array:
         """Where optical flow says that keypoints of a reference have gone: of the one that the flow makes most like the picture

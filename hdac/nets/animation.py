@@ -224,6 +224,17 @@ class Reference(NamedTuple):
     """.. what each of them contributes, (B, N, h, w); None without frontal positions."""
 
 
+class Moved(NamedTuple):
+    """A reference moved to a target."""
+
+    motion: Motion
+    """Of its features."""
+    of_picture: Tensor
+    """Of its first picture, (B, h, w, 2)."""
+    warped: Tensor
+    """Packed (B, 6, H/2, W/2)."""
+
+
 class LightDetector(nn.Module):
     """Keypoints with Jacobians from a 64x64 picture, by strided MobileNetV2 blocks and linear layers: 0.14 M parameters
     (published: 0.16 M)."""
@@ -520,11 +531,9 @@ class AnimationNet(PointNet):
 
     def forward(self, reference: Reference, target: Points, condition: Tensor, window: Window | None = None) -> Output:
         """The target picture. condition: (B, 4), see `hdac.nets.hybrid.condition`. window: what to compute, or None: all."""
-        at_target = self.moving(target)
-        field = self.motion(reference.small, reference.points, at_target)
-        motion = field.motion
-        flows = self._flows(reference, field, at_target)
-        warped = whole = self._warped(reference, motion, flows)
+        moved = self.moved(reference, target)
+        motion, warped = moved.motion, moved.warped
+        whole = warped
         animated = [self._animate(feature, motion) for feature in reference.features]
         labels = None
         if self.settings.spade:
@@ -540,7 +549,14 @@ class AnimationNet(PointNet):
             known = torch.cat((condition, target.expression.to(condition.dtype)), dim=1)
         x = self.decode(animated, warped, labels, known)
         gate = torch.sigmoid(x[:, -1:])
-        return Output(warped + gate * x[:, :-1], whole, motion._replace(deformation=flows[0]), gate)
+        return Output(warped + gate * x[:, :-1], whole, motion._replace(deformation=moved.of_picture), gate)
+
+    def moved(self, reference: Reference, target: Points) -> Moved:
+        """The reference before anything is repaired."""
+        at_target = self.moving(target)
+        field = self.motion(reference.small, reference.points, at_target)
+        flows = self._flows(reference, field, at_target)
+        return Moved(field.motion, flows[0], self._warped(reference, field.motion, flows))
 
     def decode(self, animated: list[Tensor], warped: Tensor, labels: Tensor | None, known: Tensor) -> Tensor:
         """What the moved picture lacks, packed, and how much of it is shown, before its sigmoid: (B, 7, H/2, W/2).

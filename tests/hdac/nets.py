@@ -102,7 +102,8 @@ TINY_ANIMATIONS = {
     "learned": replace(_MOVED, n_learned=4),
     "spade": replace(_MOVED, n_learned=0, n_landmarks=20, spade=True),
     "sup": replace(_MOVED, n_learned=0, n_landmarks=33, frontal=True, n_expression=4),
-    "frontal": replace(_MOVED, n_learned=4, n_landmarks=33, frontal=True, n_expression=4, direct=True),
+    "frontal": replace(_MOVED, n_learned=4, n_landmarks=33, frontal=True, n_expression=4),
+    "direct": replace(_MOVED, n_learned=4, n_landmarks=33, frontal=True, direct=True),
 }
 """By what is special about them."""
 

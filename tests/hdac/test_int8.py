@@ -41,7 +41,7 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("name", ["tiny-light", "tiny-spade", "tiny-frontal", "tiny-bilayer", "tiny-segface"])
+@pytest.mark.parametrize("name", ["tiny-light", "tiny-spade", "tiny-frontal", "tiny-direct", "tiny-bilayer", "tiny-segface"])
 def test_pictures_are_nearly_those_of_the_network_itself(name: str, clips: list[Path]) -> None:
     codec = replace(MOBILE, network=name)
     out = weights.find(name).with_suffix(SUFFIX)
