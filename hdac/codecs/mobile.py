@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     from hdac.codecs.source_choice import SourceChoice
     from hdac.nets.animation import PointNet
 
-CODE_VERSION = 8
+CODE_VERSION = 7
 """Raised with every change that can change a stream or a decoded frame."""
+LANDMARK_VERSION = 1
+"""Likewise, of those that have landmarks."""
 
 MAX_FINE_TUNING = 1000
 """Steps in a whole stream, however many references it has: a guard of the time."""
@@ -141,7 +143,8 @@ class Mobile(AnimationCodec):
             from hdac.int8 import finders_id
 
             ids += [finders_id(name) for name in finders]
-        return " ".join((str(CODE_VERSION), *ids, reference_picture.version(self.reference_codec, self.qp)))
+        code = str(CODE_VERSION) + f".{LANDMARK_VERSION}" * (self.landmark_network in finders)
+        return " ".join((code, *ids, reference_picture.version(self.reference_codec, self.qp)))
 
     # -- encoder -----------------------------------------------------------------------------------------------------
 
