@@ -157,10 +157,10 @@ class PointAnimator:
         candidates = [found, carried]
         first = self.sources[0]
         assert first.values.landmarks is not None
-        at_reference = torch.zeros_like(found)
-        at_reference[0, list(s.landmarks_sent)] = torch.from_numpy(first.values.landmarks)
         flow = torch.from_numpy(optical_flow(here, luma_of(first.seen.picture)))[None]
-        candidates.append(followed(at_reference, flow))
+        from_reference = carried.clone()  # as those that do not travel are not known there
+        from_reference[0, list(s.landmarks_sent)] = followed(torch.from_numpy(first.values.landmarks)[None], flow)[0]
+        candidates.append(from_reference)
         errors = []
         for landmarks in candidates:
             sent = self._sent(landmarks)
