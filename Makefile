@@ -101,6 +101,7 @@ results-mobile: $(VENV)/.installed-test
 		--networks $(STUDENTS) $(NETWORKS) --out results/mobile/int8.json
 	$(BIN)/python -m tests.bench.bench_fine_tuning $(CLIPS) --networks $(filter $(FITTED),$(NETWORKS)) --out results/mobile/fine_tuning.json
 	$(BIN)/python -m tests.bench.bench_backends --calibrate $(TRAINING) --out results/mobile/backends.json
+	$(BIN)/python -m tests.bench.bench_detectors $(CLIPS) --out results/mobile/detectors.json
 	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile
 	$(BIN)/python -m tests.bench.bench_composition $(FULLRES)/*.mp4 --out results/mobile/composition.json
 	$(BIN)/python -m tests.bench.dump_conference $(CLIPS)/xiph_deadline.mp4 results/mobile/dumps/conference.png

@@ -83,8 +83,9 @@ STAGES: tuple[Stage, ...] = (
 )
 """In the order in which they are trained; steps of two processes together.
 
-Of what ships, `fomm` and the three networks of 20 landmarks had their last 400 steps with the weight of mouth and eyes, those
-before without: their model cards say so.
+What ships came about in more steps than these: `fomm` and the three networks of 20 landmarks had their last 400 with the weight
+of mouth and eyes, those before without; two Frontalizers learned to move pictures directly after 1,000 and 400 steps of another
+way; every model card says how.
 """
 
 FEATURE_WEIGHT = 0.3

@@ -4,7 +4,7 @@
 
 Ours are of the folder's `points.csv` (regime one-intra: one reference picture, but up to three for rows that say so; the finest
 of every curve; mean of the clips that all rows of the family have) and of what benches left there: `networks.json`,
-`points.json`, `int8.json`, `faces.json` (how far heads turn in each clip). What was
+`points.json`, `int8.json`, `detectors.json`, `faces.json` (how far heads turn in each clip). What was
 published (`published_mobile.csv`) is of other clips, of networks that were trained for longer on far more people, and of other
 face networks: rows are to be compared within a column of ours or of theirs, not across.
 """
@@ -181,7 +181,7 @@ def tables(folder: Path) -> str:
             cells = [f"{theirs.get(c, '')} | {_beside(mine, c, str(table), str(data))}" for c in columns]
             parts.append(f"| {system} | " + " | ".join(cells) + " |")
         parts.append("")
-    parts += [*_all_of_ours(ours), *_trained(ours), *_others(folder), *_students(folder), *_light(ours)]
+    parts += [*_all_of_ours(ours), *_trained(ours), *_others(folder), *_students(folder), *_light(ours), *_detectors(folder)]
     parts += [*_at_equal_rate(folder), *_turned(folder)]
     return "\n".join(parts)
 
@@ -251,6 +251,22 @@ def _light(ours: dict[str, dict[str, float]]) -> list[str]:
         row = ours[name]
         cells = [*(row.get(c) for c in LIGHT_SCORES), row["akd"] / ours[TEACHER]["akd"], row.get("macs_encoder_m")]
         lines.append(f"| `{name}` | " + " | ".join(map(_number, cells)) + " |")
+    return [*lines, ""]
+
+
+def _detectors(folder: Path) -> list[str]:
+    """Every detector before the same decoder."""
+    rows = _rows(folder / "detectors.json")
+    if not rows:
+        return []
+    of_teacher = {row["decoder"]: row["akd"] for row in rows if row["detector"] == TEACHER}
+    there = [name for name in ("akd", "aed", "l1", "lpips", "nme_mesh") if name in rows[0]]
+    head = " | ".join([*(NAMES[c] for c in there), "AKD over that by the teacher's"])
+    lines = ["## The same decoder moved by one detector or another, nothing coded\n", f"| decoder | detector | {head} |"]
+    lines.append("|---" * (3 + len(there)) + "|")
+    for row in rows:
+        cells = [*(row[c] for c in there), row["akd"] / of_teacher[row["decoder"]]]
+        lines.append(f"| `{row['decoder']}` | `{row['detector']}` | " + " | ".join(map(_number, cells)) + " |")
     return [*lines, ""]
 
 

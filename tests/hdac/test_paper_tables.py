@@ -52,6 +52,9 @@ def results(tmp_path: Path) -> Path:
     student = {"network": "landmarks", "kind": "student", "int8_mb": 0.5, "nme_exact": 0.05, "nme_int8": 0.06}
     student |= {"fps_exact": 700.0, "fps_int8_1": 900.0}
     shown = {"network": NETWORK, "int8_mb": 0.8, "fps_int8": 55.5, "fps_int8_1": 33.3}
+    found = {"decoder": "ultralight", "aed": 0.3, "l1": 0.02, "lpips": 0.1, "nme_mesh": 0.05}
+    detectors = [{**found, "detector": "fomm", "akd": 2.0}, {**found, "detector": "ultralight", "akd": 2.5}]
+    (tmp_path / "detectors.json").write_text(json.dumps({"rows": detectors}))
     (tmp_path / "int8.json").write_text(json.dumps({"rows": [student, shown]}))
     return tmp_path
 
@@ -97,6 +100,8 @@ def test_all_of_ours_have_their_columns_and_turned_heads_a_table(results: Path) 
     assert f"| `{NETWORK}` | 33.3 | 55.5 |" in speeds and "landmarks" not in speeds
     assert "| `landmarks` | 0.500 | 0.050 | 0.060 | 700 | 900 |" in text.split("## Students")[1]
     assert "| `ultralight` | 2.100 | 0.100 | 0.010 | 0.200 | 0.500 | 1.050 |" in text.split("## From `fomm`")[1]
+    alone = text.split("## The same decoder")[1].split("##")[0]
+    assert "| `ultralight` | `ultralight` | 2.500 | 0.300 | 0.020 | 0.100 | 0.050 | 1.250 |" in alone
     equal = text.split("## LPIPS at equal rate")[1].split("##")[0]
     (light,) = (cells(line) for line in equal.splitlines() if line.startswith("| `ultralight` |"))
     assert light[1].startswith("-") and light[1].endswith("(2 clips)")
