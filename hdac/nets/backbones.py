@@ -199,6 +199,12 @@ class VggLevels(nn.Module):
             x = level(x)
             yield x
 
+    narrow = forward
+
+    def widened(self, level: int, narrow: Tensor) -> Tensor:
+        """As `DistilledVgg.widened`: here levels are kept as they are."""
+        return narrow
+
 
 class DistilledVgg(nn.Module):
     """VGG19 up to relu5_1 distilled into a quarter of its channels; `*_aux` 1x1 heads predict VGG19's own levels.
@@ -224,6 +230,16 @@ class DistilledVgg(nn.Module):
 
     def forward(self, pictures: Tensor) -> Iterator[Tensor]:
         """The five levels of float32 (B, 3, h, w) in [0, 1], h and w at least 32."""
+        for level, x in enumerate(self.narrow(pictures)):
+            yield self.widened(level, x)
+
+    def widened(self, level: int, narrow: Tensor) -> Tensor:
+        """The level, 0 to 4, with VGG19's channels."""
+        wide: Tensor = self.get_submodule(f"conv{level + 1}1_aux")(narrow)
+        return wide.relu_()
+
+    def narrow(self, pictures: Tensor) -> Iterator[Tensor]:
+        """What `widened` makes levels of: a quarter of their channels."""
         x = self.conv0(pictures)
         for block, depth in enumerate(self.DEPTHS, 1):
             if block > 1:
@@ -231,7 +247,7 @@ class DistilledVgg(nn.Module):
             for k in range(1, depth + 1):
                 x = self.get_submodule(f"conv{block}{k}")(F.pad(x, (1, 1, 1, 1), mode="reflect")).relu_()
                 if k == 1:
-                    yield self.get_submodule(f"conv{block}1_aux")(x).relu_()
+                    yield x
 
 
 # -- msVGG -----------------------------------------------------------------------------------------------------------

@@ -100,17 +100,19 @@ def test_lpips_is_zero_for_equal_clips_and_grows_with_degradation(shared_metric_
 
 @needs_shared
 @pytest.mark.needs_shared
-def test_lpips_of_a_remembered_source_is_the_same(
-    shared_metric_weights: None, photo: Pictures, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("column", ["lpips", "msvgg_distilled"])
+def test_the_score_of_a_remembered_source_is_the_same(
+    column: str, shared_metric_weights: None, photo: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = clip(np.concatenate((photo, photo[:, ::-1])))
     decoded = clip(blurred(source.rgb(), 1.0))
     other = clip(blurred(source.rgb(), 2.0))
-    first = perceptual.measure(source, decoded, ["lpips"])["lpips"]
-    remembered = perceptual.measure(source, decoded, ["lpips"])["lpips"]
+    first = perceptual.measure(source, decoded, [column])[column]
+    assert perceptual._memory.taps
+    remembered = perceptual.measure(source, decoded, [column])[column]
     perceptual.measure(other, decoded, ["lpips"])
     monkeypatch.setattr(perceptual, "SOURCE_MEMORY_BYTES", 0)
-    forgotten = perceptual.measure(source, decoded, ["lpips"])["lpips"]
+    forgotten = perceptual.measure(source, decoded, [column])[column]
     assert value(first) == value(remembered) == value(forgotten)
     assert not perceptual._memory.taps
 
@@ -185,9 +187,16 @@ def test_dists_of_flat_pictures_sees_their_means_only(dists: perceptual.Dists) -
 
 
 def test_msvgg_is_ten_times_the_summed_mean_differences_over_scales_and_levels() -> None:
-    net = perceptual.MultiScaleVgg(lambda x: [x, 2 * x], min_side=1)
+    levels = [torch.nn.Sequential(torch.nn.Identity()), torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1, bias=False, groups=3))]
+    torch.nn.init.constant_(levels[1][0].weight, 2.0)
+    features = backbones.VggLevels(levels)
+    features.std.fill_(1.0)
+    net = perceptual.MultiScaleVgg(features, min_side=1)
     a, b = (np.full((1, 64, 64, 3), level, np.uint8) for level in (100, 151))  # 0.2 apart
-    total, _ = net(a, b)
+    features.mean.fill_(0.0)
+    with torch.inference_mode():
+        total, taps = net(a, b)
+        assert net(a, b, taps)[0] == total and len(taps) == 8
     windows = [perceptual.decimate(torch.ones(1, 1, 64, 64), scale).mean().item() for scale in (1, 2, 4, 8)]
     assert total == pytest.approx(10 * (0.2 + 0.4) * sum(windows), rel=1e-4)
 
