@@ -107,26 +107,21 @@ class PointAnimator:
     def values(self, planes: Planes, of_reference: bool = False) -> Values:
         """What is said of a picture. of_reference: by the networks alone, as a decoder finds it, too."""
         packed = self.stage.packed(self.stage.seen(planes))
-        s = self.net.settings
         net, student = (self.net, self.student) if of_reference or self._finding is None else self._finding
-        learned, jacobians, landmarks = None, None, None
+        landmarks = None
+        flows = functools.cache(functools.partial(self._flows, packed))
         if student is not None:
             # a decoder has the reference only: there landmarks are found anew; elsewhere the face is followed from there
             before = None if of_reference else self._followed
             if before is None:
                 found_landmarks = student(packed)
             else:
-                found_landmarks = self._undoubted(student.follow(packed, before[0]), packed, before)
+                found_landmarks = self._undoubted(student.follow(packed, before[0]), packed, before, net, flows)
             if self._followed is None or not of_reference:
                 self._followed = found_landmarks, luma_of(packed)
             landmarks = self._sent(found_landmarks)
-        if s.n_learned and s.tracked and self.sources and not of_reference:
-            learned = self._tracked(packed, landmarks)
-        elif s.n_learned:
-            found = net.detect(packed)
-            assert found is not None
-            learned = found.position[0].numpy()
-            jacobians = None if found.jacobian is None else found.jacobian[0].numpy()
+        tracked = bool(self.sources) and not of_reference
+        learned, jacobians = self._learned(packed, landmarks, net, flows if tracked else None)
         found_codes = net.express(packed)
         expression = None if found_codes is None else found_codes[0].numpy()
         labels = None if of_reference else self._segmented(packed)
@@ -137,15 +132,22 @@ class PointAnimator:
         sent: Array = landmarks[0, list(self.net.settings.landmarks_sent)].clamp(-1, 1).numpy()
         return sent
 
-    def _undoubted(self, found: Tensor, packed: Tensor, before: tuple[Tensor, NDArray[np.uint8]]) -> Tensor:
+    def _undoubted(
+        self,
+        found: Tensor,
+        packed: Tensor,
+        before: tuple[Tensor, NDArray[np.uint8]],
+        net: PointNet,
+        flows: Callable[[], list[Tensor]],
+    ) -> Tensor:
         """Landmarks of a picture, (1, 68, 2), unless they have jumped: a student may lose a face, and nothing looks worse than
         one that is moved by landmarks of something else. Then it is those, or where optical flow has those of the frame before
-        or of the reference, whichever move the reference best.
+        or of the reference, whichever move the reference best. Of landmarks that move nothing but are drawn, nobody can say.
 
-        before: landmarks of the frame before, and its luma.
+        before: landmarks of the frame before, and its luma. net, flows: as of `_learned`.
         """
         s = self.net.settings
-        if not isinstance(self.net, AnimationNet) or not self.sources:
+        if not isinstance(self.net, AnimationNet) or not s.n_landmarks or not self.sources:
             return found
         known, luma = before
         here = luma_of(packed)
@@ -157,31 +159,49 @@ class PointAnimator:
         candidates = [found, carried]
         first = self.sources[0]
         assert first.values.landmarks is not None
-        flow = torch.from_numpy(optical_flow(here, luma_of(first.seen.picture)))[None]
         from_reference = carried.clone()  # as those that do not travel are not known there
-        from_reference[0, list(s.landmarks_sent)] = followed(torch.from_numpy(first.values.landmarks)[None], flow)[0]
+        from_reference[0, list(s.landmarks_sent)] = followed(torch.from_numpy(first.values.landmarks)[None], flows()[0])[0]
         candidates.append(from_reference)
         errors = []
         for landmarks in candidates:
             sent = self._sent(landmarks)
-            learned = self._tracked(packed, sent) if s.n_learned and s.tracked else None
-            values = Values(learned=learned, landmarks=sent)
+            learned, jacobians = self._learned(packed, sent, net, flows)
+            values = Values(learned, jacobians, sent)
             reference = self._merged[0 if len(self._merged) == 1 else self._nearest(values)]
             warped = self.net.moved(reference, self._points(values, packed.shape[-2:])).warped
             errors.append(float((warped - packed)[:, :4].square().mean()))
         return candidates[errors.index(min(errors))]
 
-    def _tracked(self, packed: Tensor, landmarks: Array | None) -> Array:
+    def _learned(
+        self, packed: Tensor, landmarks: Array | None, net: PointNet, flows: Callable[[], list[Tensor]] | None
+    ) -> tuple[Array | None, Array | None]:
+        """Keypoints of a picture, and their Jacobians.
+
+        net: what detects them. flows: see `_flows`; None: of a reference, in which they are always detected.
+        """
+        s = self.net.settings
+        if not s.n_learned:
+            return None, None
+        if s.tracked and flows is not None:
+            return self._tracked(packed, landmarks, flows()), None
+        found = net.detect(packed)
+        assert found is not None
+        return found.position[0].numpy(), None if found.jacobian is None else found.jacobian[0].numpy()
+
+    def _flows(self, packed: Tensor) -> list[Tensor]:
+        """Optical flow from a picture to every reference, (1, h, w, 2); where references are merged, to the first one."""
+        sources = self.sources[:1] if self.net.settings.frontal else self.sources
+        return [torch.from_numpy(optical_flow(luma_of(packed), luma_of(one.seen.picture)))[None] for one in sources]
+
+    def _tracked(self, packed: Tensor, landmarks: Array | None, flows: list[Tensor]) -> Array:
         """Where optical flow says that keypoints of a reference have gone: of the one that the flow makes most like the picture
         among those that a decoder would animate by them. Where references are merged, all of it is by the first one's."""
-        sources = self.sources[:1] if self.net.settings.frontal else self.sources
-        flows = [torch.from_numpy(optical_flow(luma_of(packed), luma_of(one.seen.picture)))[None] for one in sources]
         grid = coordinate_grid(flows[0].shape[1], flows[0].shape[2], packed)
         found: list[tuple[bool, float, Array]] = []
-        for number, (one, flow) in enumerate(zip(sources, flows, strict=True)):
+        for number, (one, flow) in enumerate(zip(self.sources, flows, strict=False)):
             assert one.values.learned is not None
             points: Array = followed(torch.from_numpy(one.values.learned)[None], flow)[0].numpy()
-            if len(sources) == 1:
+            if len(flows) == 1:
                 return points
             of_another = self._nearest(Values(learned=points, landmarks=landmarks)) != number
             error = float((warp_packed(one.seen.picture, grid + flow) - packed).square().mean())

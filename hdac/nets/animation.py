@@ -302,7 +302,9 @@ class Field(NamedTuple):
         height, width = self.masks.shape[-2:]
         grid = coordinate_grid(height, width, self.masks)
         shifts = source.position - target.position
-        return grid + torch.einsum("bkhw,bkc->bhwc", self.masks[:, 1:], shifts) + self.bent
+        # no einsum: autocast would round it to bfloat16
+        moved = (self.masks[:, 1:, ..., None] * shifts[:, :, None, None]).sum(1)
+        return grid + moved + self.bent
 
 
 class MotionField(nn.Module):
@@ -532,9 +534,8 @@ class AnimationNet(PointNet):
     def forward(self, reference: Reference, target: Points, condition: Tensor, window: Window | None = None) -> Output:
         """The target picture. condition: (B, 4), see `hdac.nets.hybrid.condition`. window: what to compute, or None: all."""
         moved = self.moved(reference, target)
-        motion, warped = moved.motion, moved.warped
-        whole = warped
-        animated = [self._animate(feature, motion) for feature in reference.features]
+        warped = whole = moved.warped
+        animated = [self._animate(feature, moved.motion) for feature in reference.features]
         labels = None
         if self.settings.spade:
             assert target.labels is not None
@@ -549,7 +550,7 @@ class AnimationNet(PointNet):
             known = torch.cat((condition, target.expression.to(condition.dtype)), dim=1)
         x = self.decode(animated, warped, labels, known)
         gate = torch.sigmoid(x[:, -1:])
-        return Output(warped + gate * x[:, :-1], whole, motion._replace(deformation=moved.of_picture), gate)
+        return Output(warped + gate * x[:, :-1], whole, moved.motion._replace(deformation=moved.of_picture), gate)
 
     def moved(self, reference: Reference, target: Points) -> Moved:
         """The reference before anything is repaired."""

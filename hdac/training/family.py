@@ -83,9 +83,10 @@ STAGES: tuple[Stage, ...] = (
 )
 """In the order in which they are trained; steps of two processes together.
 
-What ships came about in more steps than these: `fomm` and the three networks of 20 landmarks had their last 400 with the weight
-of mouth and eyes, those before without; two Frontalizers learned to move pictures directly after 1,000 and 400 steps of another
-way; every model card says how.
+What ships has these steps or up to 100 fewer, but for `frontalizer-sup+unsup` and `-unsup`, which learned to move pictures
+directly after 1,000 and 400 steps of another way, and `ultralight`, whose detector came after 1,400 steps of all of it. `fomm`
+and the three networks of 20 landmarks had their last 400 with the weight of mouth and eyes, those before without. Model cards
+say how.
 """
 
 FEATURE_WEIGHT = 0.3

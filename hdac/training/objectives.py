@@ -513,7 +513,8 @@ class AnimationObjective(Objective):
         return loss
 
     def unlike_teacher(self, found: Keypoints, picture: Tensor) -> Tensor:
-        """Lu and Zheng's distillation loss, of every picture, (B,): distance of keypoints, and a tenth of that of Jacobians."""
+        """The distillation loss of every picture, (B,), whose form Lu and Zheng leave open. Chosen: the distance of keypoints
+        and a tenth of that of Jacobians."""
         with torch.no_grad():
             wanted = self.teacher[0].to(picture.device).detect(picture)
         assert wanted is not None

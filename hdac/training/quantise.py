@@ -129,7 +129,11 @@ def _animated(network: Network[PointNet], clips: list[Path]) -> tuple[_Recorded,
         if len(sizes) > 1:
             raise InputError(f"{path}: clips for calibration must be of one size; that of {next(iter(sizes.values()))} differs")
         for picture in pictures[1:]:
-            animator.task(animator.values(picture), (clip.height, clip.width))()
+            shown = {name: len(found[name][1].calls) for name in net.parts}
+            values = animator.values(picture)
+            for name, n_calls in shown.items():  # an encoder tries what is not shown: see `PointAnimator._undoubted`
+                del found[name][1].calls[n_calls:]
+            animator.task(values, (clip.height, clip.width))()
     return found, list(next(iter(sizes)))
 
 

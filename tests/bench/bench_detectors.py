@@ -1,10 +1,10 @@
-"""What a lighter keypoint detector costs by itself: each detector before each decoder (Lu and Zheng 2023, section 3.2).
+"""What a lighter keypoint detector costs by itself: before its own decoder and the teacher's (Lu and Zheng 2023, section 3.2).
 
     python -m tests.bench.bench_detectors CLIPS [--networks NAME ..] [--frames N] [--spread N] [--out FILE]
 
-Every decoder is that of one network, whose first frame is the reference; what moves it is found by the detector of each.
-Nothing is coded on the way, so that all that differs within a decoder is the detector: rows of one decoder are to be compared.
-A decoder before its own detector is the system as it ships; before the teacher's, what a lossless detector would give it.
+The teacher, the first network, has its decoder moved by what each detector finds; every other decoder is moved by its own
+and by the teacher's. The reference is the first frame. Nothing is coded on the way, so that all that differs between rows of
+one decoder is the detector: those are to be compared, not with the sweep's.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from tqdm import tqdm
 
 from data.cli import run
 from data.clip import Clip
+from data.errors import CodecUnavailable, InputError
 from data.files import write_atomic
 from data.io import read_clip
 from hdac import weights
 from hdac.codecs import face_box
 from hdac.codecs.in_flight import at_once, in_flight
 from hdac.codecs.point_animator import PointAnimator
+from hdac.conference import FINE_QP
 from hdac.nets.animation import PointNet
 from hdac.nets.folding import folded
 from hdac.network import by_name
@@ -42,7 +44,7 @@ THREADS = 2
 
 def shown(clip: Clip, decoder: str, detector: str) -> Clip:
     """The clip, its first frame moved by what `detector` finds in all of them."""
-    animator = PointAnimator(by_name(decoder, PointNet), None, 0, True, face_box.find(clip))
+    animator = PointAnimator(by_name(decoder, PointNet), None, FINE_QP, True, face_box.find(clip))
     finding = folded(by_name(detector, PointNet).net, animator.condition)
     animator.net.detect = finding.detect  # type: ignore[method-assign]
     first = clip.y[0], clip.u[0], clip.v[0]
@@ -63,15 +65,19 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     clips = spread(find_clips(args.clips), args.spread)
+    teacher = args.networks[0]
+    if weights.missing(teacher):
+        raise CodecUnavailable(f"no weights {teacher}, which are the teacher's")
     there = [name for name in args.networks if not weights.missing(name)]
-    teacher = there[0]
     pairs = [(one, other) for one in there for other in there if teacher in (one, other) or one == other]
     found: dict[tuple[str, str], list[list[float]]] = {pair: [] for pair in pairs}
     for path in tqdm(clips, unit="clip"):
         clip = read_clip(path, frames=args.frames)
         for pair, scores in found.items():
-            values = compute(clip, shown(clip, *pair), METRICS).values
-            scores.append([values.get(metric, float("nan")) for metric in METRICS])
+            measured = compute(clip, shown(clip, *pair), METRICS)
+            if measured.missing:
+                raise InputError("; ".join(measured.missing.values()))
+            scores.append([measured.values[metric] for metric in METRICS])
     rows: list[dict[str, Any]] = []
     for (decoder, detector), scores in found.items():
         means = np.nanmean(np.array(scores, float), axis=0).round(4).tolist()
@@ -83,6 +89,7 @@ def main() -> None:
             "command": f"python -m tests.bench.bench_detectors <folder> --networks {' '.join(args.networks)} "
             f"--frames {args.frames} --spread {args.spread}",
             "commit": provenance.commit(),
+            "teacher": teacher,
             "weights": {name: weights.weights_id(weights.find(name)).hex() for name in there},
             "clips": [path.stem for path in clips],
         }

@@ -255,11 +255,12 @@ def _light(ours: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _detectors(folder: Path) -> list[str]:
-    """Every detector before the same decoder."""
+    """The same decoder before its own detector and the teacher's."""
     rows = _rows(folder / "detectors.json")
     if not rows:
         return []
-    of_teacher = {row["decoder"]: row["akd"] for row in rows if row["detector"] == TEACHER}
+    teacher = _json(folder / "detectors.json")["teacher"]
+    of_teacher = {row["decoder"]: row["akd"] for row in rows if row["detector"] == teacher}
     there = [name for name in ("akd", "aed", "l1", "lpips", "nme_mesh") if name in rows[0]]
     head = " | ".join([*(NAMES[c] for c in there), "AKD over that by the teacher's"])
     lines = ["## The same decoder moved by one detector or another, nothing coded\n", f"| decoder | detector | {head} |"]

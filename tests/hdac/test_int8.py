@@ -22,7 +22,7 @@ from hdac.nets.landmarks import LandmarkNet
 from hdac.nets.segmentation import SegmentationNet
 from hdac.network import by_name, load
 from hdac.points import Values
-from hdac.training.quantise import quantise
+from hdac.training.quantise import _animated, quantise
 from tests.clips import moving_clip, psnr_y
 
 pytest.importorskip("onnxscript", reason="networks are quantised with the packages of hdac[int8]")
@@ -55,6 +55,13 @@ def test_pictures_are_nearly_those_of_the_network_itself(name: str, clips: list[
     with pytest.raises(InputError, match="of 96x96 only"):
         decode_mobile(codec.encode(moving_clip(2, 128, 128)), int8=True)
     out.unlink()
+
+
+@pytest.mark.parametrize("name", ["tiny-spade", "tiny-direct"])
+def test_ranges_are_those_of_what_is_shown(name: str, clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdac.codecs.point_animator.DOUBT", -1.0)  # an encoder tries other landmarks in every frame
+    recorded, _ = _animated(by_name(name, PointNet), clips)
+    assert len(recorded["motion"][1].calls) == 8
 
 
 @pytest.mark.parametrize(

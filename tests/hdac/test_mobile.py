@@ -175,6 +175,18 @@ def test_each_of_several_pictures_moves_from_its_own_points() -> None:
     beside = Keypoints(one.position + torch.tensor([0.1, 0.0]))
     shift = field.from_source(beside, target) - field.from_source(one, target)
     assert field.masks is not None and torch.allclose(shift[..., 0], 0.1 * field.masks[:, 1:].sum(1), atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):  # as in training
+        assert torch.allclose(field.from_source(one, target), field.motion.deformation, atol=1e-5)
+    pictures = torch.rand(2, 1, 6, 48, 48)
+    points = [Points(Keypoints(torch.rand(1, 4, 2) - 0.5), 0.9 * FRONT + 0.1 * n) for n in range(2)]
+    with torch.no_grad():
+        reference = net.reference([net.source(*of) for of in zip(pictures, points, strict=True)])
+        at_target = net.moving(points[0])
+        field = net.motion(reference.small, reference.points, at_target)
+        flows = net._flows(reference, field, at_target)
+    for flow, of in zip(flows, points, strict=True):
+        assert torch.allclose(flow, field.from_source(net.moving(of), at_target), atol=1e-6)
+    assert not torch.allclose(flows[0], flows[1], atol=1e-3)
 
 
 def test_a_face_that_is_followed_stays_the_same_one() -> None:

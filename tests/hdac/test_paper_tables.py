@@ -54,7 +54,7 @@ def results(tmp_path: Path) -> Path:
     shown = {"network": NETWORK, "int8_mb": 0.8, "fps_int8": 55.5, "fps_int8_1": 33.3}
     found = {"decoder": "ultralight", "aed": 0.3, "l1": 0.02, "lpips": 0.1, "nme_mesh": 0.05}
     detectors = [{**found, "detector": "fomm", "akd": 2.0}, {**found, "detector": "ultralight", "akd": 2.5}]
-    (tmp_path / "detectors.json").write_text(json.dumps({"rows": detectors}))
+    (tmp_path / "detectors.json").write_text(json.dumps({"teacher": "fomm", "rows": detectors}))
     (tmp_path / "int8.json").write_text(json.dumps({"rows": [student, shown]}))
     return tmp_path
 

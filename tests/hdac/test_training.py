@@ -228,6 +228,7 @@ def test_motion_is_compared_with_flow_where_the_flow_is_right() -> None:
         ("tiny-fomm", "animated_psnr_y", animation.AnimationNet),
         ("tiny-spade", "animated_psnr_y", animation.AnimationNet),
         ("tiny-frontal", "animated_psnr_y", animation.AnimationNet),
+        ("tiny-direct", "animated_psnr_y", animation.AnimationNet),
         ("tiny-nth", "animated_psnr_y", synthesis.SynthesisNet),
         ("tiny-bilayer", "animated_psnr_y", synthesis.SynthesisNet),
         ("tiny-segface", "animated_psnr_y", synthesis.SynthesisNet),

@@ -196,7 +196,7 @@ def test_msvgg_is_ten_times_the_summed_mean_differences_over_scales_and_levels()
     features.mean.fill_(0.0)
     with torch.inference_mode():
         total, taps = net(a, b)
-        assert net(a, b, taps)[0] == total and len(taps) == 8
+        assert net(a, b, taps)[0] == total and not taps  # of VGG19 itself they would be too large
     windows = [perceptual.decimate(torch.ones(1, 1, 64, 64), scale).mean().item() for scale in (1, 2, 4, 8)]
     assert total == pytest.approx(10 * (0.2 + 0.4) * sum(windows), rel=1e-4)
 
