@@ -80,7 +80,7 @@ def main() -> None:
             scores.append([measured.values[metric] for metric in METRICS])
     rows: list[dict[str, Any]] = []
     for (decoder, detector), scores in found.items():
-        means = np.nanmean(np.array(scores, float), axis=0).round(4).tolist()
+        means = np.mean(np.array(scores, float), axis=0).round(4).tolist()
         rows.append({"decoder": decoder, "detector": detector, **dict(zip(METRICS, means, strict=True))})
         said = "  ".join(f"{metric} {value}" for metric, value in zip(METRICS, means, strict=True))
         print(f"{decoder:14} by {detector:14} {said}")
