@@ -37,7 +37,8 @@ results: $(VENV)/.installed
 	$(BIN)/rd-report results/conventional
 
 # The layered codecs on the same clips, beside the points of `make results`; then the other uses of H-DAC's networks
-LAYERED := --frames 125 --metrics psnr ssim xpsnr vmaf lpips temporal face --jobs $(JOBS) --cache runs/cache --no-report
+SWEEP := --frames 125 --jobs $(JOBS) --cache runs/cache --no-report
+LAYERED := $(SWEEP) --metrics psnr ssim xpsnr vmaf lpips temporal face
 results-layered: $(VENV)/.installed
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs hevc-stripped hdac --points 4 $(LAYERED) \
 		--anchors results/conventional --out results/hdac
@@ -85,15 +86,14 @@ MOBILE_ABLATIONS = $(shell $(BIN)/python -c "from tests.bench.mobile_ablations i
 FITTED := nth bilayer motion-net-10u+20l motion-spade-10u+20l
 SWEEPS := conventional hdac hdac-variants face_vid2vid mobile
 results-mobile: $(VENV)/.installed-test
-	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 --regime one-intra $(LAYERED) --anchors results/face_vid2vid \
+	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 --regime one-intra $(SWEEP) --anchors results/face_vid2vid \
 		--metrics psnr ssim xpsnr vmaf lpips msvgg_distilled temporal face animation --out results/mobile
 	$(BIN)/rd-plot results/mobile --format svg --regime one-intra --codecs $(MOBILE) dac hdac face-vid2vid hevc vvc \
-		--metrics psnr_y lpips nme nme_mesh csim
+		--metrics psnr_y lpips nme csim
 	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(MOBILE)
 	$(BIN)/rd-report results/mobile
 	$(BIN)/rd-sweep --sequences $(TURNED:%=$(CLIPS)/%.mp4) --plugin tests/bench/mobile_ablations.py --codecs $(MOBILE_ABLATIONS) \
-		--frames 125 --points 3 --regime one-intra --metrics psnr lpips temporal face --jobs $(JOBS) --cache runs/cache --no-report \
-		--out results/mobile/ablations
+		--points 3 --regime one-intra $(SWEEP) --metrics psnr lpips temporal face --out results/mobile/ablations
 	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
 	$(BIN)/python -m tests.bench.bench_faces $(CLIPS) --out results/mobile/faces.json
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
@@ -106,7 +106,9 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_composition $(FULLRES)/*.mp4 --out results/mobile/composition.json
 	$(BIN)/python -m tests.bench.dump_conference $(CLIPS)/xiph_deadline.mp4 results/mobile/dumps/conference.png
 	$(BIN)/python -m tests.bench.paper_tables results/mobile --out results/mobile/tables.md
-	$(BIN)/python -m tests.bench.catalogue $(SWEEPS:%=results/%) --speeds results/bench/codecs.json --out hdac/catalogue.csv
+	$(BIN)/python -m tests.bench.bench_codecs --codecs $(MOBILE) --out results/mobile/codecs.json
+	$(BIN)/python -m tests.bench.catalogue $(SWEEPS:%=results/%) --speeds results/bench/codecs.json results/mobile/codecs.json \
+		--out hdac/catalogue.csv
 
 install: $(VENV)/.installed
 

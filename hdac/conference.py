@@ -227,9 +227,9 @@ def seam(picture: Planes, box_of: PointAnimator) -> float:
     across, beside = [], []
     for begin, lines, limit in (  # of the ramp, which lies inside of the box
         (box.x - 1, rows, width),
-        (box.x + box.width - span + 1, rows, width),
+        (box.x + box.width - span, rows, width),
         (box.y - 1, columns, height),
-        (box.y + box.height - span + 1, columns, height),
+        (box.y + box.height - span, columns, height),
     ):
         if begin - span >= 0 and begin + 2 * span < limit:
             across.append(_change(lines, begin, span))

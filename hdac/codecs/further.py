@@ -37,15 +37,18 @@ Picture = tuple[int, Planes]
 """Bits of a reference picture, and what it decodes to."""
 Error = Callable[[int, "PointAnimator", Values], float]
 """Squared error of frame t as shown by these references with these values, summed over luma."""
+Found = Callable[[int, "PointAnimator"], Values]
+"""Values of frame t as an encoder with these references finds them."""
 
 
 @dataclass
 class _Trial:
-    """Of a picture. distance: of its points from those of the references."""
+    """Of a picture. coder: of the frames since it is on trial. distance: of its points from those of the references."""
 
     of: int
     n_bits: int
     animator: PointAnimator
+    coder: PointEncoder
     distance: float
     gained: float = 0.0
     lost: float = 0.0
@@ -61,11 +64,13 @@ class _Trial:
 class FurtherSources:
     """What an encoder knows of references that it might send."""
 
-    def __init__(self, qp: int, price: float, n_samples: int, picture: Callable[[int], Picture], error: Error) -> None:
+    def __init__(
+        self, qp: int, price: float, n_samples: int, picture: Callable[[int], Picture], found: Found, error: Error
+    ) -> None:
         """qp, price: of the references, and of a bit of them (`AnimationCodec.refresh_price`). n_samples: of luma.
         picture: frame t as a reference."""
         self.price, self.least, self.n_samples = price, lagrange_multiplier(qp), n_samples
-        self.picture, self.error = picture, error
+        self.picture, self.found, self.error = picture, found, error
         self._trial: _Trial | None = None
 
     def sent(self) -> None:
@@ -80,14 +85,13 @@ class FurtherSources:
         trial = self._trial
         if trial is not None:
             before = trial.gained
-            trial.saw(self.error(t, animator, had), self.error(t, trial.animator, had))
+            trial.saw(self.error(t, animator, had), self._error_with(t, trial.animator, trial.coder, had))
             if trial.gained > self._price(trial.n_bits, trial.lost / trial.n_frames):
                 return trial.of
             trial.distance *= FADES if trial.gained <= before else 1.0
         distance = motion_distance(had, animator.nearest(had))
         if distance > (0.0 if trial is None else FARTHER * trial.distance):
-            n_bits, tried = self._with(t, animator, coder)
-            self._trial = _Trial(t, n_bits, tried, distance)
+            self._trial = _Trial(t, *self._with(t, animator, coder), distance)
         return None
 
     def worth(
@@ -103,8 +107,8 @@ class FurtherSources:
         while seen and left and len(found) < most:
             best = None
             for one in left:
-                n_bits, tried = self._with(one, animator, coder)
-                errors = [self.error(t, tried, had) for t, had in seen]
+                n_bits, tried, then = self._with(one, animator, coder)
+                errors = [self._error_with(t, tried, then, had) for t, had in seen]
                 won = STRIDE * (sum(lost) - sum(errors)) - self._price(n_bits, sum(lost) / len(lost))
                 if won > (0.0 if best is None else best[0]):
                     best = won, one, tried, errors
@@ -115,12 +119,16 @@ class FurtherSources:
             left.remove(one)
         return found
 
-    def _with(self, of: int, animator: PointAnimator, coder: PointEncoder) -> tuple[int, PointAnimator]:
+    def _with(self, of: int, animator: PointAnimator, coder: PointEncoder) -> tuple[int, PointAnimator, PointEncoder]:
         """Bits of a picture; and what there would be with it."""
         n_bits, decoded = self.picture(of)
-        tried = copy.copy(animator)
-        tried.rest_at(copy.deepcopy(coder).start(tried.refer_to(decoded, beside=True))[1])
-        return n_bits, tried
+        tried, then = copy.copy(animator), copy.deepcopy(coder)
+        tried.rest_at(then.start(tried.refer_to(decoded, beside=True))[1])
+        return n_bits, tried, then
+
+    def _error_with(self, t: int, tried: PointAnimator, coder: PointEncoder, had: Values) -> float:
+        """Of frame t with a picture on trial, whose keypoints may be followed into it rather than those of another."""
+        return self.error(t, tried, coder.encode(self.found(t, tried))[1] if tried.follows_each else had)
 
     def _price(self, n_bits: int, squared_error: float) -> float:
         """squared_error: what is shown of a frame without it."""

@@ -46,8 +46,10 @@ if TYPE_CHECKING:
 
 CODE_VERSION = 7
 """Raised with every change that can change a stream or a decoded frame."""
-LANDMARK_VERSION = 1
+LANDMARK_VERSION = 2
 """Likewise, of those that have landmarks."""
+FURTHER_VERSION = 1
+"""Likewise, of those that may have several references."""
 
 MAX_FINE_TUNING = 1000
 """Steps in a whole stream, however many references it has: a guard of the time."""
@@ -144,6 +146,7 @@ class Mobile(AnimationCodec):
 
             ids += [finders_id(name) for name in finders]
         code = str(CODE_VERSION) + f".{LANDMARK_VERSION}" * (self.landmark_network in finders)
+        code += f".{FURTHER_VERSION}" * (self.sources > 1)
         return " ".join((code, *ids, reference_picture.version(self.reference_codec, self.qp)))
 
     # -- encoder -----------------------------------------------------------------------------------------------------
@@ -206,7 +209,9 @@ class _Sender:
         """Frame with which the last one was sent."""
         self.further: FurtherSources | None = None
         if codec.refresh == "rd" and codec.sources > 1:
-            self.further = FurtherSources(codec.qp, codec.refresh_price, clip.y[0].size, self._priced, self._error)
+            self.further = FurtherSources(
+                codec.qp, codec.refresh_price, clip.y[0].size, self._priced, self._found, self._error
+            )
         self.near: list[Values] = []
         """Of the last frames that were not too far."""
         self.n_far = 0
@@ -296,6 +301,9 @@ class _Sender:
     def _priced(self, of: int) -> tuple[int, Planes]:
         picture, decoded = self.codec.new_picture(self.clip, of)
         return 8 * len(picture), decoded
+
+    def _found(self, t: int, animator: PointAnimator) -> Values:
+        return animator.values(self._source(t))
 
     def _source(self, t: int) -> Planes:
         return self.clip.y[t], self.clip.u[t], self.clip.v[t]

@@ -84,9 +84,9 @@ STAGES: tuple[Stage, ...] = (
 """In the order in which they are trained; steps of two processes together.
 
 What ships has these steps or up to 100 fewer, but for `frontalizer-sup+unsup` and `-unsup`, which learned to move pictures
-directly after 1,000 and 400 steps of another way, and `ultralight`, whose detector came after 1,400 steps of all of it. `fomm`
-and the three networks of 20 landmarks had their last 400 with the weight of mouth and eyes, those before without. Model cards
-say how.
+directly after 1,000 and 400 steps of another way, and `ultralight`, whose detector came after 1,400 steps of all of it. `fomm`,
+`motion-net-20l`, `motion-net-10u+20l` and `motion-spade-10u+20l` had their last 400 with the weight of mouth and eyes, those
+before without. Model cards say how.
 """
 
 FEATURE_WEIGHT = 0.3

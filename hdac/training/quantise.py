@@ -131,7 +131,7 @@ def _animated(network: Network[PointNet], clips: list[Path]) -> tuple[_Recorded,
         for picture in pictures[1:]:
             shown = {name: len(found[name][1].calls) for name in net.parts}
             values = animator.values(picture)
-            for name, n_calls in shown.items():  # an encoder tries what is not shown: see `PointAnimator._undoubted`
+            for name, n_calls in shown.items():  # an encoder tries what is not shown: see `PointAnimator._steadied`
                 del found[name][1].calls[n_calls:]
             animator.task(values, (clip.height, clip.width))()
     return found, list(next(iter(sizes)))

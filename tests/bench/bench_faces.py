@@ -6,7 +6,8 @@
     nme             the student's points against the teacher's (PFLD), over the distance of its outer eye corners
     jitter_px       of either: root mean square of the second difference in time of all points, in luma samples; what moves
                     smoothly has none, what trembles has
-    .._sent         of the student's points as a decoder has them: rounded, and held while they hardly move (`hdac.points`)
+    .._steadied     of the student's points drawn to where optical flow has those before (`hdac.codecs.point_animator`)
+    .._sent         of these as a decoder has them: rounded, and held while they hardly move (`hdac.points`)
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from data.cli import run
@@ -27,10 +30,14 @@ from data.files import write_atomic
 from data.io import read_clip
 from hdac import points
 from hdac.codecs import face_box
+from hdac.codecs.animator import Stage, luma_of
 from hdac.codecs.mobile import Mobile
+from hdac.codecs.point_animator import settled
 from hdac.codecs.source_choice import landmarks_of
 from hdac.landmarks import COUNT, OUTER_EYE_CORNERS
+from hdac.nets.flow import optical_flow
 from hdac.nets.landmarks import LandmarkNet
+from hdac.nets.motion import followed
 from hdac.network import Network, by_name
 from hdac.points import PointSettings, Values
 from hdac.training.cache import find_clips
@@ -56,6 +63,24 @@ def sent(found: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.stack([one.landmarks for one in had if one.landmarks is not None]).astype(np.float64)
 
 
+def steady(clip: Clip, student: Network[LandmarkNet]) -> NDArray[np.float32]:
+    """(T, 68, 2), as `landmarks_of`, but of an encoder that follows the face."""
+    stage = Stage(MULTIPLE, None)
+    found: list[Tensor] = []
+    before = None
+    for planes in zip(clip.y, clip.u, clip.v, strict=True):
+        packed = stage.packed(stage.seen(planes))
+        here = luma_of(packed)
+        if before is None:
+            found.append(student.net(packed))
+        else:
+            carried = followed(found[-1], torch.from_numpy(optical_flow(here, before))[None])
+            found.append(settled(student.net.follow(packed, found[-1]), carried, packed)[0])
+        before = here
+    points: NDArray[np.float32] = torch.cat(found).numpy()
+    return points
+
+
 def measure(clip: Clip, student: Network[LandmarkNet], teacher: Landmarks, poses: Poses) -> dict[str, Any]:
     """One clip, seen as a whole."""
     pictures = [clip.rgb(slice(t, t + 1))[0] for t in range(clip.n_frames)]
@@ -63,15 +88,18 @@ def measure(clip: Clip, student: Network[LandmarkNet], teacher: Landmarks, poses
     size = (np.array([clip.width, clip.height]) - 1) / 2
     wanted = np.stack([teacher(picture) for picture in pictures]).astype(float) * size
     seen = landmarks_of(clip, student, MULTIPLE, None)
-    found, had = seen.astype(float) * size, sent(seen) * size
+    held = steady(clip, student)
+    found, smooth, had = seen.astype(float) * size, held.astype(float) * size, sent(held) * size
     left, right = OUTER_EYE_CORNERS
     eyes = np.linalg.norm(wanted[:, right] - wanted[:, left], axis=-1)
-    off, off_sent = (np.linalg.norm(one - wanted, axis=-1).mean(-1) / eyes for one in (found, had))
+    off, off_steadied, off_sent = (np.linalg.norm(one - wanted, axis=-1).mean(-1) / eyes for one in (found, smooth, had))
     return {
         "yaw_range_deg": round(float(np.nanmax(yaw) - np.nanmin(yaw)), 1),
         "nme": round(float(np.nanmean(off)), 4),
+        "nme_steadied": round(float(np.nanmean(off_steadied)), 4),
         "nme_sent": round(float(np.nanmean(off_sent)), 4),
         "jitter_px": round(jitter(found), 3),
+        "jitter_px_steadied": round(jitter(smooth), 3),
         "jitter_px_sent": round(jitter(had), 3),
         "jitter_px_teacher": round(jitter(wanted), 3),
     }

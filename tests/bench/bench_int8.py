@@ -7,7 +7,8 @@ references of two QPs, one after the other) are decoded by both. Frames/s are of
 what is done once, loading, folding and decoding a reference, is not among it; two threads, which have two pictures at once
 (`hdac.codecs.in_flight`), and `.._1` by one. Sizes: `int8_mb` is the file of integers, deflated as it is; `parts_fp16_mb`
 the same parts' weights as fp16, deflated; `fp16_mb` the network's file. A network codes as its row of the tables does;
-`references` says how many its streams have. Rows are written as they come, and what is in --out of the same weights stays.
+`references` says how many its streams have. Rows are written as they come; what is in --out stays, and is not measured again
+where weights, clips and frames are the same.
 
 Networks of which something is found by others than optical flow, a detector, a student, are made to encode by integers, too:
 `.._found` are of streams whose points or labels integers have found, shown by the exact network. The students themselves,
@@ -96,7 +97,7 @@ def student(name: str, clips: list[Path], calibration: list[Path], frames: int) 
     exact, small = folded(network.net, known), folded(network.net, known)
     finds_labels = isinstance(network.net, SegmentationNet)
     teacher, errors = (Labels(), label_errors) if finds_labels else (Landmarks(), landmark_errors)
-    row: dict[str, Any] = {"network": name, "kind": "student", "weights": weights.weights_id(weights.find(name)).hex()}
+    row: dict[str, Any] = {"network": name, "kind": "student"}
     row["fp16_mb"] = round(weights.find(name).stat().st_size / 1e6, 2)
     with tempfile.TemporaryDirectory() as folder:
         row["calibrated_on"] = quantised(name, calibration, Path(folder))
@@ -171,7 +172,6 @@ def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) 
         n_calibrated = quantised(name, calibration, Path(folder))
         row: dict[str, Any] = {
             "network": name,
-            "weights": weights.weights_id(path).hex(),
             "fp16_mb": round(path.stat().st_size / 1e6, 2),
             "parts_fp16_mb": round(deflated_fp16(network.net) / 1e6, 2),
             "int8_mb": round((Path(folder) / f"{name}{SUFFIX}").stat().st_size / 1e6, 2),
@@ -224,19 +224,21 @@ def main() -> None:
         f"python -m tests.bench.bench_int8 <folder> --calibrate <folder> --most {args.most} --frames {args.frames} "
         f"--spread {args.spread} --networks {' '.join(args.networks)}"
     )
-    facts = {"command": command, "commit": provenance.commit(), "machine": provenance.machine(), "threads": THREADS}
+    facts = {"command": command, "machine": provenance.machine(), "threads": THREADS}
     before = json.loads(args.out.read_text())["rows"] if args.out and args.out.exists() else []
-    rows = []
+    rows = {row["network"]: row for row in before}
+    names = list(dict.fromkeys([*args.networks, *rows]))
+    measured_on = {"frames": args.frames, "clips": [path.stem for path in clips], "calibration": len(calibration)}
     for name in args.networks:
-        here = weights.weights_id(weights.find(name)).hex()
-        row = next((row for row in before if row["network"] == name and row.get("weights") == here), None)
-        if row is None:
+        files = [name, *LAYERED[name].networks[1:]] if name in LAYERED else [name]
+        of_row = {"weights": {file: weights.weights_id(weights.find(file)).hex() for file in files}, **measured_on}
+        if rows.get(name, {}).get("of") != of_row:
             one = student if name in (Mobile.landmark_network, Mobile.segmentation_network) else measure
-            row = one(name, clips, calibration, args.frames)
-        rows.append(row)
-        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+            found = one(name, clips, calibration, args.frames)
+            rows[name] = {**found, "of": of_row, "commit": provenance.commit()}
+        print("  ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
         if args.out:
-            write_atomic(args.out, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+            write_atomic(args.out, json.dumps({**facts, "rows": [rows[n] for n in names if n in rows]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

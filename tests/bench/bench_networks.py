@@ -98,7 +98,8 @@ def measure(name: str, threads: list[int]) -> dict[str, Any]:
         for student in students:
             student(picture, s.map_side) if s.map_side else student(picture)
 
-    n_encoder = sum(p.numel() for part in ("detector", "expression") for p in _parameters(getattr(net, part, None)))
+    per_frame = ["expression"] + ["detector"] * (not getattr(s, "tracked", True))
+    n_encoder = sum(p.numel() for part in per_frame for p in _parameters(getattr(net, part, None)))
     n_encoder += sum(p.numel() for student in students for p in student.parameters())
     n_all = sum(p.numel() for p in net.parameters()) + sum(p.numel() for student in students for p in student.parameters())
     row: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """What `hdac list` says of rates and speeds, from the tables of sweeps and from `bench_codecs`.
 
-    python -m tests.bench.catalogue results/conventional results/hdac .. --speeds results/bench/codecs.json --out FILE
+    python -m tests.bench.catalogue results/conventional results/hdac .. --speeds results/bench/codecs.json .. --out FILE
 
 The file is `hdac/catalogue.csv`. One intra picture; rates are means over the clips of the coarsest and of the finest point of
 every curve. Speeds are those of one thread: of layered codecs by the benchmark, of the others by the seconds of the sweep,
@@ -37,12 +37,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="+", help="folders of sweeps")
     parser.add_argument("--out", type=Path, required=True, help="CSV file")
-    parser.add_argument("--speeds", type=Path, help="what bench_codecs wrote")
+    parser.add_argument("--speeds", type=Path, nargs="*", default=[], help="what bench_codecs wrote")
     args = parser.parse_args()
     found: dict[str, Measured] = {}
     for folder in args.results:
         found |= measured(folder)
-    for row in json.loads(args.speeds.read_text())["rows"] if args.speeds else ():
+    for row in (row for path in args.speeds for row in json.loads(path.read_text())["rows"]):
         if row["threads"] == 1 and row["codec"] in found:
             found[row["codec"]] = found[row["codec"]]._replace(encode_fps=row["encode_fps"], decode_fps=row["decode_fps"])
     text = io.StringIO()

@@ -5,7 +5,9 @@
     fomm-never                        FOMM, one reference
     fomm-distance, -rest, -replay     where points are too far from it (Lu and Zheng's filter): a new one, a still face, or the
                                       motion before it
-    fomm-mult                         up to three references, the nearest is animated ("FOM mult")
+    fomm-3                            up to three references, the nearest is animated ("FOM mult")
+    mn-3                              Motion Net 10U+20L, likewise
+    nth-1, nth-3                      NTH: one reference, up to three, whose styles are averaged
     frontal-1, -2, -3, -chosen        Frontalizer sup+unsup: so many references; three, which may be of other frames of the clip
     mn-adaptive, mn-huffman, mn-prior Motion Net 10U+20L by our coder of motion and the published ones
     mn-128, mn-256                    other quantiser steps than 64
@@ -31,13 +33,17 @@ def rows(codec: Mobile) -> Callable[[Regime, int], list[VideoCodec]]:
 FOMM = Mobile(qp=32, network="fomm")
 FRONTAL = Mobile(qp=32, network="frontalizer-sup+unsup")
 MOTION_NET = Mobile(qp=32, network="motion-net-10u+20l")
+NTH = Mobile(qp=32, network="nth")
 
 _CODECS: dict[str, tuple[str, Mobile]] = {
     "fomm-never": ("one reference", FOMM),
     "fomm-distance": ("a new reference where points are far", replace(FOMM, refresh="distance")),
     "fomm-rest": ("a still face where points are far", replace(FOMM, refresh="distance", when_far="rest")),
     "fomm-replay": ("the motion before where points are far", replace(FOMM, refresh="distance", when_far="replay")),
-    "fomm-mult": ("the nearest of three references", replace(FOMM, refresh="rd", sources=3)),
+    "fomm-3": ("the nearest of three references", replace(FOMM, refresh="rd", sources=3)),
+    "mn-3": ("the nearest of three references", replace(MOTION_NET, refresh="rd", sources=3)),
+    "nth-1": ("one reference", NTH),
+    "nth-3": ("three references", replace(NTH, refresh="rd", sources=3)),
     "frontal-1": ("one reference", FRONTAL),
     "frontal-2": ("two references", replace(FRONTAL, refresh="rd", sources=2)),
     "frontal-3": ("three references", replace(FRONTAL, refresh="rd", sources=3)),

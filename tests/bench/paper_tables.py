@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ NAMES = {
     "macs_m": "M MACs",
     "int8_mb": "int8 MB",
     "model_mb": "MB",
+    "fp16_mb": "fp16 MB",
     "fps": "frames/s",
     "motion_kbps": "motion, at 25 frames/s",
     "huffman_kbps": "by Huffman",
@@ -74,13 +76,27 @@ NAMES = {
     "wrong_exact": "labels other than the teacher's",
     "wrong_int8": "int8",
     "fps_exact": "pictures/s, one core",
+    "psnr_y_exact": "PSNR-Y",
+    "psnr_y_int8": "int8",
+    "psnr_y_found": "found by int8",
+    "lpips_exact": "LPIPS",
+    "lpips_int8": "int8",
+    "lpips_found": "found by int8",
+    "nme_of_exact": "NME",
+    "nme_of_int8": "int8",
+    "nme_of_found": "found by int8",
+    "bytes_found": "bytes, found by int8",
 }
 OWN = {
     "rates, kbit/s": ("kbps", "motion_kbps", "huffman_kbps", "prior_kbps"),
     "motion, bits a frame": ("motion_bits", "huffman_bits", "prior_bits", "contexts_bits"),
     "quality": SCORES,
-    "size": ("params_all_m", "macs_encoder_m", "macs_decoder_m", "int8_mb"),
+    "size": ("params_all_m", "macs_encoder_m", "macs_decoder_m", "fp16_mb", "int8_mb"),
     "decoder, frames/s": ("references", "fps_1", "fps_2", "fps_int8_1", "fps_int8"),
+    "in 8-bit integers, quality before and after": (
+        *("psnr_y_exact", "psnr_y_int8", "psnr_y_found", "lpips_exact", "lpips_int8", "lpips_found"),
+        *("nme_of_exact", "nme_of_int8", "nme_of_found", "bytes_found"),
+    ),
 }
 STUDENT = ("int8_mb", "nme_exact", "nme_int8", "wrong_exact", "wrong_int8", "fps_exact", "fps_int8_1")
 ANCHORS = ("fomm", "fomm-mult")
@@ -93,19 +109,23 @@ TURNED = 6
 
 NOTE = """Theirs are of other clips, of networks trained for longer on far more people, and by other judges: the backbone of
 LPIPS, the face network of CSIM, and the landmarks and the definition of NME differ, too. Rows are to be compared within a
-column of ours or of theirs. Ours are counted as theirs are: parameters and products of 2021 without the landmark student and
-with the keypoint detector, raw rates with 8 bits a number, the generator of 2023 at 384x384 with all that a reference takes;
-kbit/s and bits/frame are of motion alone, by the coder that the table is about (Huffman 2021, prior 2022), marked * where
-that one knows no such motion (label maps, Jacobians) and ours has coded it. Motion-SPADE sends 42 landmarks (10U) or 48
-(with 20L): those that move or draw something; published are N + 60. Networks of several references, the Frontalizers and
-`fomm-mult`, have up to three of them where all others have one: the table at equal rate is the one that compares. What was
-sent is at step 64 of our quantiser and held within a step, so that part of what our rates are below theirs is the
-quantiser's, not the coder's; by the prior it is in the published quantisers. Our kbit/s of motion are at 25 frames/s; Table
-4 of 2022 is at 15, where pictures differ more from one to the next. NME and AKD are judged by PFLD, of which our landmark
-student has learned; `NME (mesh)` is by a network that taught nobody. msVGG is by a distilled VGG19, "expression similarity"
-1 - our expression error. Our frames/s there: the whole decoder with its network in 8-bit integers, two CPU threads; our int8
-MB: what is in integers (`hdac/int8.py`). Oquab et al. call products FLOPS. Steps of training are of 8 pictures, those of the
-weights that they began from apart."""
+column of ours or of theirs. LPIPS is our training loss, too (on another backbone, SqueezeNet). Ours are counted as theirs
+are: parameters and products of 2021 without the landmark student and with the keypoint detector, raw rates with 8 bits a
+number, the generator of 2023 at 384x384 with all that a reference takes, MB of 2023 as float32; kbit/s and bits/frame are of
+motion alone, by the coder that the table is about (Huffman 2021, prior 2022), marked * where that one knows no such motion
+(label maps, Jacobians) and ours has coded it. Their kbit of 2021 has 1024 bits, ours 1000. Motion-SPADE sends 42 landmarks
+(10U) or 48 (with 20L): those that move or draw something; published are N + 60 (80 landmarks are 31.3 kbit/s raw, their table
+has 41.2). Networks of several references, the Frontalizers and `fomm-mult`, have up to three of them where all others have
+one: the table at equal rate is the one that compares. What was sent is at step 64 of our quantiser and, but for keypoints
+that optical flow follows, held within a step, so that part of what our rates are below theirs is the quantiser's, not the
+coder's; by the prior it is in the published quantisers. Our kbit/s of motion are at 25 frames/s; Table 4 of 2022 is at 15,
+where pictures differ more from one to the next. NME and AKD are judged by PFLD, of which our landmark student has learned;
+`NME (mesh)` is by a network that taught nobody. msVGG is by a distilled VGG19; "expression similarity", marked *, is 1 - our
+expression error. Frames/s of 2021: theirs are of a call on a telephone, landmarks included; ours are of the whole decoder
+with its network in 8-bit integers, two CPU threads, without what finds landmarks. int8 MB of 2021: theirs are all networks of
+a call; ours a byte for each weight of the network and its students, whether or not that part runs in integers
+(`hdac/int8.py`); further down, the file of integers as it is. `NTH` has one reference here, several there. Oquab et al. call
+products FLOPS. Steps of training are of 8 pictures, those of the weights that they began from apart."""
 
 
 def measured(folder: Path) -> dict[str, dict[str, float]]:
@@ -121,6 +141,8 @@ def measured(folder: Path) -> dict[str, dict[str, float]]:
             macs_published_m=row["macs_published_m"],
             params_encoder_m=row["params_encoder_m"],
             params_decoder_m=round(row["params_m"] - row["params_encoder_m"], 3),
+            mb_encoder_m=4 * row["params_encoder_m"],  # of float32, as published: 0.16 M parameters are 0.60 MB
+            mb_decoder_m=4 * (row["params_m"] - row["params_encoder_m"]),
             macs_encoder_m=row["macs_encoder_m"],
             macs_decoder_m=row["macs_decoder_m"],
             macs_generator_384_m=row["macs_generator_384_m"],
@@ -130,7 +152,9 @@ def measured(folder: Path) -> dict[str, dict[str, float]]:
             continue
         given = {"int8_mb": "int8_mb", "fps_int8": "fps_int8", "fps_int8_1": "fps_int8_1"}
         given |= {"fps_2": "fps_exact", "fps_1": "fps_exact_1", "references": "references"}
-        given |= {"fp16_mb": "fp16_mb"}
+        given |= {name: name for name in ("fp16_mb", "bytes_found")}
+        for metric, column in (("psnr_y", "psnr_y"), ("lpips", "lpips"), ("nme", "nme_of")):
+            given |= {f"{column}_{how}": f"{metric}_{how}" for how in ("exact", "int8", "found")}
         means.setdefault(row["network"], {}).update({name: row[key] for name, key in given.items() if key in row})
     for name, coders in _json(folder / "points.json").get("networks", {}).items():
         ours = means.setdefault(name, {})
@@ -172,46 +196,49 @@ def tables(folder: Path) -> str:
     published = pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False)
     for (table, data), rows in published.groupby(["table", "data"], sort=False):
         columns = list(dict.fromkeys(rows.metric))
-        parts.append(f"## {table} ({data})\n")
-        parts.append("| system | " + " | ".join(f"{NAMES[c]}: theirs | ours" for c in columns) + " |")
-        parts.append("|---" * (1 + 2 * len(columns)) + "|")
+        lines = []
         for system, of_system in rows.groupby("system", sort=False):
             theirs = dict(zip(of_system.metric, of_system.value, strict=True))
             mine = ours.get(of_system.row.iloc[0], {})
-            cells = [f"{theirs.get(c, '')} | {_beside(mine, c, str(table), str(data))}" for c in columns]
-            parts.append(f"| {system} | " + " | ".join(cells) + " |")
-        parts.append("")
+            beside = ((theirs.get(c, ""), _beside(mine, c, str(table), str(data))) for c in columns)
+            lines.append([str(system), *(cell for pair in beside for cell in pair)])
+        heads = ["system", *(head for c in columns for head in (f"{NAMES[c]}: theirs", "ours"))]
+        parts += [f"## {table} ({data})\n", *_table(heads, lines)]
     parts += [*_all_of_ours(ours), *_trained(ours), *_others(folder), *_students(folder), *_light(ours), *_detectors(folder)]
     parts += [*_at_equal_rate(folder), *_turned(folder)]
     return "\n".join(parts)
+
+
+def _table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, and an empty one."""
+    heads = list(heads)
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)] + [""]
 
 
 def _all_of_ours(ours: dict[str, dict[str, float]]) -> list[str]:
     lines = []
     for title, columns in OWN.items():
         there = [column for column in columns if any(column in row for row in ours.values())]
-        if not there:
-            continue
-        lines += [f"## All of ours: {title}\n", "| row | " + " | ".join(NAMES[c] for c in there) + " |"]
-        lines.append("|---" * (1 + len(there)) + "|")
-        for name, row in sorted(ours.items()):
-            if any(column in row for column in there):
-                lines.append(f"| `{name}` | " + " | ".join(_number(row.get(column)) for column in there) + " |")
-        lines.append("")
+        rows = [(name, row) for name, row in sorted(ours.items()) if any(column in row for column in there)]
+        if rows:
+            cells = ([f"`{name}`", *(_number(row.get(column)) for column in there)] for name, row in rows)
+            lines += [f"## All of ours: {title}\n", *_table(["row", *(NAMES[c] for c in there)], cells)]
     return lines
 
 
 def _trained(ours: dict[str, dict[str, float]]) -> list[str]:
     """By the model cards of the weights that are here."""
-    lines = ["## How long each was trained\n", "| row | steps | begun from | weight of mouth and eyes |", "|---" * 4 + "|"]
+    rows = []
     for name in sorted(set(ours) & set(LAYERED)):
         network = LAYERED[name].networks[0]
         card = None if weights.missing(network) else weights.find(network).with_suffix(".json")
         if card is not None and card.exists():
             said = json.loads(card.read_text())
             begun = said["data"].partition("begun from ")[2] or "random numbers"
-            lines.append(f"| `{name}` | {said['steps']} | {begun} | {said['settings'].get('feature_weight', 0):g} |")
-    return [*lines, ""] if len(lines) > 3 else []
+            rows.append([f"`{name}`", str(said["steps"]), begun, f"{said['settings'].get('feature_weight', 0):g}"])
+    if not rows:
+        return []
+    return ["## How long each was trained\n", *_table(["row", "steps", "begun from", "weight of mouth and eyes"], rows)]
 
 
 def _others(folder: Path) -> list[str]:
@@ -221,22 +248,19 @@ def _others(folder: Path) -> list[str]:
     there = [name for name in SCORES if name in finest and finest[name].notna().any()]
     if finest.empty or not there:
         return []
-    head = " | ".join(NAMES[c] for c in there)
-    lines = ["## Beside them, each at its own finest point\n", f"| row | {head} |", "|---" * (1 + len(there)) + "|"]
-    for codec, row in finest.groupby("codec")[there].mean().iterrows():
-        lines.append(f"| `{codec}` | " + " | ".join(_number(row[c]) for c in there) + " |")
-    return [*lines, ""]
+    means = finest.groupby("codec")[there].mean().iterrows()
+    rows = ([f"`{codec}`", *(_number(row[c]) for c in there)] for codec, row in means)
+    return ["## Beside them, each at its own finest point\n", *_table(["row", *(NAMES[c] for c in there)], rows)]
 
 
 def _students(folder: Path) -> list[str]:
     """What finds landmarks and labels, exact and in integers."""
-    rows = [row for row in _rows(folder / "int8.json") if row.get("kind") == "student"]
-    there = [column for column in STUDENT if any(column in row for row in rows)]
+    found = [row for row in _rows(folder / "int8.json") if row.get("kind") == "student"]
+    there = [column for column in STUDENT if any(column in row for row in found)]
     if not there:
         return []
-    lines = ["## Students\n", "| student | " + " | ".join(NAMES[c] for c in there) + " |", "|---" * (1 + len(there)) + "|"]
-    lines += [f"| `{row['network']}` | " + " | ".join(_number(row.get(c)) for c in there) + " |" for row in rows]
-    return [*lines, ""]
+    rows = ([f"`{row['network']}`", *(_number(row.get(c)) for c in there)] for row in found)
+    return ["## Students\n", *_table(["student", *(NAMES[c] for c in there)], rows)]
 
 
 def _light(ours: dict[str, dict[str, float]]) -> list[str]:
@@ -244,31 +268,29 @@ def _light(ours: dict[str, dict[str, float]]) -> list[str]:
     there = [name for name in LIGHT if "akd" in ours.get(name, {})]
     if TEACHER not in there or len(there) < 2:
         return []
-    head = " | ".join([*(NAMES[c] for c in LIGHT_SCORES), "AKD over the teacher's", NAMES["macs_encoder_m"]])
-    lines = [f"## From `{TEACHER}` to an ultra-lightweight detector, pruned\n", f"| row | {head} |"]
-    lines.append("|---" * (3 + len(LIGHT_SCORES)) + "|")
+    rows = []
     for name in there:
         row = ours[name]
         cells = [*(row.get(c) for c in LIGHT_SCORES), row["akd"] / ours[TEACHER]["akd"], row.get("macs_encoder_m")]
-        lines.append(f"| `{name}` | " + " | ".join(map(_number, cells)) + " |")
-    return [*lines, ""]
+        rows.append([f"`{name}`", *map(_number, cells)])
+    heads = ["row", *(NAMES[c] for c in LIGHT_SCORES), "AKD over the teacher's", NAMES["macs_encoder_m"]]
+    return [f"## From `{TEACHER}` to an ultra-lightweight detector, pruned\n", *_table(heads, rows)]
 
 
 def _detectors(folder: Path) -> list[str]:
     """The same decoder before its own detector and the teacher's."""
-    rows = _rows(folder / "detectors.json")
-    if not rows:
+    found = _rows(folder / "detectors.json")
+    if not found:
         return []
     teacher = _json(folder / "detectors.json")["teacher"]
-    of_teacher = {row["decoder"]: row["akd"] for row in rows if row["detector"] == teacher}
-    there = [name for name in ("akd", "aed", "l1", "lpips", "nme_mesh") if name in rows[0]]
-    head = " | ".join([*(NAMES[c] for c in there), "AKD over that by the teacher's"])
-    lines = ["## The same decoder moved by one detector or another, nothing coded\n", f"| decoder | detector | {head} |"]
-    lines.append("|---" * (3 + len(there)) + "|")
-    for row in rows:
+    of_teacher = {row["decoder"]: row["akd"] for row in found if row["detector"] == teacher}
+    there = [name for name in ("akd", "aed", "l1", "lpips", "nme_mesh") if name in found[0]]
+    rows = []
+    for row in found:
         cells = [*(row[c] for c in there), row["akd"] / of_teacher[row["decoder"]]]
-        lines.append(f"| `{row['decoder']}` | `{row['detector']}` | " + " | ".join(map(_number, cells)) + " |")
-    return [*lines, ""]
+        rows.append([f"`{row['decoder']}`", f"`{row['detector']}`", *map(_number, cells)])
+    heads = ["decoder", "detector", *(NAMES[c] for c in there), "AKD over that by the teacher's"]
+    return ["## The same decoder moved by one detector or another, nothing coded\n", *_table(heads, rows)]
 
 
 def _at_equal_rate(folder: Path) -> list[str]:
@@ -281,8 +303,8 @@ def _at_equal_rate(folder: Path) -> list[str]:
         return []
     turned = _most_turned(folder)
     sets = {"all clips": points, f"the {len(turned)} most turned": points[points.sequence.isin(turned)]}
-    found: dict[str, list[str]] = {name: [] for name in sorted(set(points.codec))}
-    heads = []
+    found: dict[str, list[str]] = {name: [f"`{name}`"] for name in sorted(set(points.codec))}
+    heads = ["row"]
     for anchor in anchors:
         for title, chosen in sets.items():
             if chosen.empty:
@@ -292,21 +314,25 @@ def _at_equal_rate(folder: Path) -> list[str]:
             means = table[table.sequence == MEAN].set_index("codec")
             for name, cells in found.items():
                 row = means.loc[name] if name in means.index else None
-                cells.append("" if row is None or row.bd_rate != row.bd_rate else f"{row.bd_rate:+.1f} % ({int(row.n)} clips)")
-    lines = ["## LPIPS at equal rate: BD-rate\n", "| row | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
-    lines += [f"| `{name}` | " + " | ".join(cells) + " |" for name, cells in found.items()]
-    return [*lines, ""]
+                there = row is not None and row.bd_rate == row.bd_rate
+                cells.append(f"{row.bd_rate:+.1f} % ({int(row.n)} clips)" if there else "N/A")
+    title = "## LPIPS at equal rate: BD-rate\n"
+    return [title, "N/A: curves that share too little of a range.\n", *_table(heads, found.values())]
+
+
+def _ranges(folder: Path) -> dict[str, float]:
+    """How far heads turn, degrees, by clip."""
+    return {name: row["yaw_range_deg"] for name, row in _json(folder / "faces.json").get("clips", {}).items()}
 
 
 def _most_turned(folder: Path) -> list[str]:
-    ranges = {name: row["yaw_range_deg"] for name, row in _json(folder / "faces.json").get("clips", {}).items()}
+    ranges = _ranges(folder)
     return sorted(ranges, key=lambda name: -ranges[name])[:TURNED]
 
 
 def _turned(folder: Path) -> list[str]:
     """LPIPS and NME where heads turn most."""
-    ranges = {name: row["yaw_range_deg"] for name, row in _json(folder / "faces.json").get("clips", {}).items()}
-    chosen = _most_turned(folder)
+    ranges, chosen = _ranges(folder), _most_turned(folder)
     if not chosen:
         return []
     finest = _finest(folder)
@@ -314,10 +340,9 @@ def _turned(folder: Path) -> list[str]:
     finest = finest[finest.codec.isin(MOBILE)]
     means = finest[finest.sequence.isin(chosen)].groupby("codec")[there].mean()
     names = ", ".join(f"{name} ({ranges[name]:.0f} degrees)" for name in chosen)
-    lines = [f"## The {len(chosen)} clips in which heads turn most\n", f"{names}.\n"]
-    lines += ["| row | " + " | ".join(NAMES[c] for c in there) + " |", "|---" * (1 + len(there)) + "|"]
-    lines += [f"| `{codec}` | " + " | ".join(_number(row[c]) for c in there) + " |" for codec, row in means.iterrows()]
-    return [*lines, ""]
+    rows = ([f"`{codec}`", *(_number(row[c]) for c in there)] for codec, row in means.iterrows())
+    title = f"## The {len(chosen)} clips in which heads turn most\n"
+    return [title, f"{names}.\n", *_table(["row", *(NAMES[c] for c in there)], rows)]
 
 
 def _beside(mine: dict[str, float], column: str, table: str, data: str) -> str:
@@ -333,16 +358,17 @@ def _beside(mine: dict[str, float], column: str, table: str, data: str) -> str:
 
 def _ours(column: str, table: str, data: str) -> str:
     """Of a column of theirs: what is counted as they count it; "" where nothing of ours is."""
-    if column in ("params_m", "macs_m"):
+    if column in ("params_m", "macs_m", "model_mb"):
         part = next((part for part in ("encoder", "decoder") if data.startswith(part)), "published")
-        return "macs_generator_384_m" if (column, part) == ("macs_m", "decoder") else f"{column.split('_')[0]}_{part}_m"
+        kind = {"params_m": "params", "macs_m": "macs", "model_mb": "mb"}[column]
+        return "macs_generator_384_m" if (kind, part) == ("macs", "decoder") else f"{kind}_{part}_m"
     coder = "huffman" if "2021" in table else "prior"
     same = {
         "kbps": f"{coder}_kbps",
         "bits_per_frame": f"{coder}_bits",
         "kbps_raw": "raw_8_kbps",
         "fps": "fps_int8",
-        "model_mb": "fp16_mb",
+        "int8_mb": "params_all_m",  # a byte each
         "msvgg": "msvgg_distilled",
     }
     return same.get(column, column)

@@ -75,6 +75,9 @@ STREAMS: dict[str, LayeredCodec] = {
     "mobile-prior": replace(
         MOBILE, network="tiny-sup", motion_coder="prior", refresh="rd", refresh_price=1e-6, sources=2, chosen_from="clip"
     ),
+    "mobile-direct": replace(MOBILE, network="tiny-direct", refresh="rd", refresh_price=1e-6, sources=3),
+    "mobile-styles": replace(MOBILE, network="tiny-nth", motion_coder="huffman", refresh="rd", refresh_price=1e-6, sources=2),
+    "mobile-texture": replace(MOBILE, network="tiny-bilayer", intra_period=4),
     "mobile-labels": replace(MOBILE, network="tiny-segface", intra_period=4, chosen_from="clip"),
     "face-vid2vid-switch": FaceVid2Vid(qp=40, network="tiny-tracked", intra_period=2, fade=4, step=128),
 }

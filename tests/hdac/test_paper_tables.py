@@ -42,7 +42,7 @@ def results(tmp_path: Path) -> Path:
     pd.DataFrame(rows).to_csv(tmp_path / "points.csv", index=False)
     size = {"network": NETWORK, "params_m": 0.7, "params_encoder_m": 0.5, "macs_encoder_m": 20.0, "macs_decoder_m": 300.0}
     size |= {"params_published_m": 0.25, "macs_published_m": 310.0, "macs_generator_384_m": 900.0}
-    (tmp_path / "networks.json").write_text(json.dumps({"rows": [size]}))
+    (tmp_path / "networks.json").write_text(json.dumps({"rows": [size, {**size, "network": "fomm"}]}))
     coders = {"ours": (1.0, 40.0), "huffman": (1.5, 60.0), "prior": (1.6, 64.0), "raw": (32.0, 1280), "raw_8": (16.0, 640)}
     motion = {coder: {"kbps": kbps, "bits_per_frame": bits} for coder, (kbps, bits) in coders.items()}
     maps = {"ours": {"kbps": 7.5, "bits_per_frame": 300}, "raw": {"kbps": 230.4, "bits_per_frame": 9216}}
@@ -52,6 +52,8 @@ def results(tmp_path: Path) -> Path:
     student = {"network": "landmarks", "kind": "student", "int8_mb": 0.5, "nme_exact": 0.05, "nme_int8": 0.06}
     student |= {"fps_exact": 700.0, "fps_int8_1": 900.0}
     shown = {"network": NETWORK, "int8_mb": 0.8, "fps_int8": 55.5, "fps_int8_1": 33.3}
+    shown |= {"lpips_exact": 0.11, "lpips_int8": 0.12, "lpips_found": 0.13, "nme_exact": 0.21, "nme_int8": 0.22}
+    shown |= {"bytes_found": 1.01}
     found = {"decoder": "ultralight", "aed": 0.3, "l1": 0.02, "lpips": 0.1, "nme_mesh": 0.05}
     detectors = [{**found, "detector": "fomm", "akd": 2.0}, {**found, "detector": "ultralight", "akd": 2.5}]
     (tmp_path / "detectors.json").write_text(json.dumps({"teacher": "fomm", "rows": detectors}))
@@ -84,9 +86,11 @@ def test_every_published_number_is_in_its_column_and_ours_beside_it(results: Pat
         assert [one[column] for one in of_system] == [row["value"]], row
     first = text.split("## oquab2021 Table 1")[1].split("##")[0].strip().splitlines()[1:]
     (mine,) = (cells(line) for line in first if line.startswith("| Motion Net 20 L |"))
-    assert mine[2:13:2] == ["55.5", "0.250", "310", "0.800", "16.0", "1.500"]
+    assert mine[2:13:2] == ["55.5", "0.250", "310", "0.700", "16.0", "1.500"]
     (other,) = (cells(line) for line in first if line.startswith("| Motion Net 10 U |"))
     assert not any(other[2:13:2])
+    encoder, decoder = text.split("## lu2023 Table 1 (encoder")[1], text.split("## lu2023 Table 1 (decoder")[1]
+    assert "| 55.54 | 2.000 |" in encoder.split("##")[0] and "| 299.10 | 0.800 |" in decoder.split("##")[0]
     fourth = text.split("## oquab2021 Table 4")[1].split("##")[0].strip().splitlines()[1:]
     (maps,) = (cells(line) for line in fourth if line.startswith("| SegFace 48x48 |"))
     assert "7.500 *" in maps
@@ -98,6 +102,8 @@ def test_all_of_ours_have_their_columns_and_turned_heads_a_table(results: Path) 
     assert f"| `{NETWORK}` | 4.000 | 1.000 | 1.500 | 1.600 |" in rates
     speeds = text.split("## All of ours: decoder, frames/s")[1].split("##")[0]
     assert f"| `{NETWORK}` | 33.3 | 55.5 |" in speeds and "landmarks" not in speeds
+    small = text.split("## All of ours: in 8-bit integers")[1].split("##")[0]
+    assert f"| `{NETWORK}` | 0.110 | 0.120 | 0.130 | 0.210 | 0.220 | 1.010 |" in small
     assert "| `landmarks` | 0.500 | 0.050 | 0.060 | 700 | 900 |" in text.split("## Students")[1]
     assert "| `ultralight` | 2.100 | 0.100 | 0.010 | 0.200 | 0.500 | 1.050 |" in text.split("## From `fomm`")[1]
     alone = text.split("## The same decoder")[1].split("##")[0]

@@ -22,6 +22,7 @@ from hdac.codecs.dac import Dac
 from hdac.codecs.face_vid2vid import FaceVid2Vid
 from hdac.codecs.hdac import Hdac
 from hdac.codecs.layered import LayeredCodec
+from hdac.codecs.mobile import Mobile
 from hdac.container import FULL
 from hdac.nets.picture import unpack
 from hdac.network import save
@@ -39,6 +40,7 @@ import torch
 
 from hdac.codecs.animator import Animator
 from hdac.codecs.face_animator import FaceAnimator
+from hdac.codecs.point_animator import PointAnimator
 from hdac.container import Reader
 from hdac.decoder import frames
 
@@ -62,6 +64,7 @@ def record(kind, name):
 for name in ("refer_to", "rest_at", "task"):  # reference pictures; their keypoints; base layers and keypoints that were sent
     record(Animator, name)
     record(FaceAnimator, name)
+    record(PointAnimator, name)
 for stream in folder.glob("*.hdac"):
     exact = []
     shown = [plane.ravel() for planes in frames(Reader(io.BytesIO(stream.read_bytes())), ahead) for plane in planes]
@@ -69,14 +72,25 @@ for stream in folder.glob("*.hdac"):
 '''
 
 BASE = Hdac(qp=40, network="flowing", preset="ultrafast", i_offset=12, lean=True, intra_period=4)
+MOBILE = Mobile(
+    qp=40,
+    network="flowing-fomm",
+    landmark_network="flowing-landmarks",
+    segmentation_network="flowing-segmentation",
+    intra_period=4,
+)
 HYBRID = replace(BASE, send_keypoints=True, always_fused=True)
 # of 6 frames 2 are references: 3 planes and keypoints each; then 3 planes of base layer, and keypoints, of every frame shown
+# mobile: what travels of points and labels, two arrays or one
 # face-vid2vid: 3 planes and 3 arrays of motion of a picture, 6 of a frame with a residual beside its 3 of motion, 3 of others
 N_EXACT: dict[LayeredCodec, int] = {
     HYBRID: 2 * (3 + 1) + 6 * (3 + 1),
     replace(HYBRID, send_keypoints=False): 2 * 3 + 6 * 3,
     replace(Hdac.paper(40, intra_period=4), network="flowing", preset="ultrafast"): 2 * (3 + 1) + 4 * (3 + 1),
     Dac(qp=40, network="flowing", refresh="never", intra_period=4): 2 * (3 + 1) + 4 * 1,
+    MOBILE: 2 * (3 + 2) + 4 * 2,
+    replace(MOBILE, network="flowing-direct"): 2 * (3 + 2) + 4 * 2,
+    replace(MOBILE, network="flowing-segface"): 2 * 3 + 4 * 1,
     FaceVid2Vid(
         qp=40, network="flowing-tracked", residual="period", intra_period=3, residual_network="flowing-residual"
     ): (3 + 3) + (6 + 3) + 4 * 3,
