@@ -42,6 +42,8 @@ from rd.table import file_stem, read_points, scored
 PANEL_INCHES = (3.46, 2.4)
 """Width (one column of a two-column page) and height of a panel with its labels."""
 LEGEND_LINE_INCHES = 0.165
+MANY = 12
+"""A panel with more codecs than these is as wide as a page, with its legend beside it."""
 PAGE_INCHES = 7.13
 FONT_PT = 8.0
 PNG_DPI = 300
@@ -76,15 +78,38 @@ STYLES = {
     "dac+residual": Style("#56B4E9", "8", _DOTTED),
     "face-vid2vid": Style("#AA4499", "d", "-"),
     "face-vid2vid+residual": Style("#AA4499", "X", _DOTTED),
+    # the mobile family: a colour for each kind
+    "fomm": Style("#117733", ">", "-"),
+    "fomm-mult": Style("#117733", "*", _DOTTED),
+    "motion-net-10u": Style("#332288", "s", _DOTTED),
+    "motion-net-20l": Style("#332288", "^", _DASHED),
+    "motion-net-68l": Style("#332288", "h", _DASH_DOT),
+    "motion-net-10u+20l": Style("#332288", "o", "-"),
+    "motion-spade-10u": Style("#7A6FD0", "s", _DOTTED),
+    "motion-spade-20l": Style("#7A6FD0", "^", _DASHED),
+    "motion-spade-10u+20l": Style("#7A6FD0", "o", "-"),
+    "segface-48": Style("#999933", "v", _DASHED),
+    "segface-64": Style("#999933", "D", "-"),
+    "nth": Style("#661100", "p", "-"),
+    "bilayer": Style("#661100", "8", _DASHED),
+    "frontalizer-sup": Style("#CC3344", "^", _DASHED),
+    "frontalizer-unsup": Style("#CC3344", "s", _DOTTED),
+    "frontalizer-sup+unsup": Style("#CC3344", "o", "-"),
+    "frontalizer-expr": Style("#CC3344", "X", _LONG),
+    "frontalizer-chosen": Style("#CC3344", "*", _DASH_DOT),
+    "ultralight": Style("#00777F", "<", "-"),
+    "ultralight-6": Style("#00777F", "d", _DASHED),
+    "ultralight-5": Style("#00777F", "P", _DOTTED),
 }
-"""Codecs with a style of their own; Okabe and Ito's colours without the yellow, which is lost on white paper."""
+"""Codecs with a style of their own; most of Okabe and Ito's colours without the yellow, which is lost on white paper, and of
+Paul Tol's muted scheme."""
 
 _MORE = [
-    Style(colour, marker, line)  # most of them from Paul Tol's muted scheme, none too close to the colours above
+    Style(colour, marker, line)
     for turn in range(5)
     for line, markers in ((_DASH_DOT, "<>*hd"), (_DOTTED, "P8Xps"), (_DASHED, "^vo<>"), ("-", "hd*8D"))
     for colour, marker in zip(
-        ("#332288", "#999933", "#117733", "#661100", "#7A6FB0"), markers[turn:] + markers[:turn], strict=True
+        ("#4B3B8F", "#8A8A20", "#2E6B4F", "#7A3B1D", "#6F7FB8"), markers[turn:] + markers[:turn], strict=True
     )
 ]
 """A hundred."""
@@ -379,7 +404,7 @@ def _label(metric: str) -> str:
 
 
 def _legend(figure: Figure, panels: Sequence[_Panel]) -> None:
-    """Above the panels, where it covers nothing."""
+    """Above the panels, where it covers nothing; beside a single one where there is much of it."""
     shown = dict.fromkeys(codec for panel in panels for codec in panel.curves)
     missing = dict.fromkeys(codec for panel in panels for codec in panel.missing)
     styles = panels[0].styles
@@ -393,6 +418,12 @@ def _legend(figure: Figure, panels: Sequence[_Panel]) -> None:
             handles.append(Line2D([], [], linestyle="none", label=f"{codec}: no common rates"))
     if at_setting:
         handles.append(Line2D([], [], linestyle="none", label=AT_EQUAL_SETTING))
+    if len(panels) == 1 and len(handles) > MANY:
+        figure.set_size_inches(PAGE_INCHES, max(PANEL_INCHES[1], LEGEND_LINE_INCHES * (len(handles) + 2)))
+        figure.legend(
+            handles=handles, loc="outside right upper", fontsize=FONT_PT, frameon=False, handlelength=2.8, borderpad=0
+        )
+        return
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = min(max(1, int(figure.get_figwidth() / (0.5 + 0.062 * longest))), len(handles))
     figure.set_figheight(PANEL_INCHES[1] + LEGEND_LINE_INCHES * -(-len(handles) // columns))  # panels keep their height

@@ -13,8 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data.errors import InputError
+from hdac.families import MOBILE
 from rd.curve import MEAN_CURVE
-from rd.plot import AT_EQUAL_SETTING, STYLES, codec_styles, difference_figure, main, rd_figure, save_figure
+from rd.plot import (
+    AT_EQUAL_SETTING,
+    MANY,
+    PAGE_INCHES,
+    PANEL_INCHES,
+    STYLES,
+    codec_styles,
+    difference_figure,
+    main,
+    rd_figure,
+    save_figure,
+)
 from rd.table import file_stem, write_points
 from tests.rd.synthetic import sweep_points
 
@@ -123,15 +135,30 @@ def test_where_sequences_share_no_rates_means_are_those_at_equal_setting() -> No
 
 
 def test_a_codec_keeps_its_style_and_no_two_share_one() -> None:
-    names = [*STYLES, "talking-lips", "motion-net-10u", "ultralight", "fomm", "nth", "bilayer", "segface-48"]
+    names = [*STYLES, "talking-lips", "other-10u", "featherweight", "mono", "oth", "trilayer", "segface-32"]
     styles = codec_styles(names)
     assert len(set(styles.values())) == len(names)
+    assert set(MOBILE) <= set(STYLES)
     many = [f"codec-{n:03d}" for n in range(101)]
     assert len(set(codec_styles(many[:100]).values())) == 100
     with pytest.raises(InputError, match="101 codecs"):
         codec_styles(many)
     assert codec_styles(reversed(names)) == styles
     assert codec_styles(["vvc"])["vvc"] == styles["vvc"]
+
+
+def test_a_panel_of_many_codecs_is_as_wide_as_a_page_with_its_legend_beside_it() -> None:
+    points = sweep_points(1, ["hevc"])
+    few, many = (
+        rd_figure(pd.concat([points.assign(codec=f"codec-{i}", kbps=points["kbps"] * (1 + i / 9)) for i in range(n)]), "psnr_y")
+        for n in (MANY, MANY + 1)
+    )
+    assert few.get_figwidth() == pytest.approx(PANEL_INCHES[0]) and many.get_figwidth() == pytest.approx(PAGE_INCHES)
+    assert len(legend_of(many)) == MANY + 1
+    many.draw_without_rendering()
+    (axis,), (legend,) = many.axes, many.legends
+    assert legend.get_window_extent().x0 > axis.get_window_extent().x1, "it covers nothing"
+    assert legend.get_window_extent().y0 >= 0, "and is whole"
 
 
 def test_nothing_to_draw_is_an_error() -> None:
