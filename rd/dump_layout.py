@@ -7,6 +7,8 @@ Only layout is here: what comes in are decoded frames and the words to put on th
                    frame 3  picture      picture      picture           picture   picture  picture
                             scale        |error|      |error|
                    frame 57 ..
+
+    Of more than MOST_COLUMNS codecs one such strip is below the other.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ FONT_PX = 14
 LINE_PX = 18
 LEAST_CELL_PX = 128  # chosen: narrower pictures are zoomed, so that a label has room
 MOST_CELL_PX = 512  # chosen: wider pictures are scaled down
+MOST_COLUMNS = 8  # chosen: more codecs than these go below each other, each band with the source
 PAPER, INK, MUTED = (255, 255, 255), (20, 22, 25), (95, 101, 110)
 ERROR_COLOURS = "inferno"  # matplotlib's: perceptually uniform, black where there is no error
 VIDEO_CRF = 14  # chosen: no visible loss beside clips of 2 to 60 kbit/s
@@ -65,6 +68,14 @@ def strip(
     if error_peak is None:
         typical = max((float(np.percentile(error, 99.5)) for error in errors), default=0.0)
         error_peak = max(8, 8 * int(np.ceil(typical / 8)))
+    if len(rows) > MOST_COLUMNS:
+        n_bands = -(-len(rows) // MOST_COLUMNS)
+        ends = [-(-len(rows) * band // n_bands) for band in range(n_bands + 1)]
+        bands = [strip(rows[a:b], source, frame_numbers, error_peak) for a, b in zip(ends, ends[1:], strict=False)]
+        width = max(band.shape[1] for band in bands)
+        blank = [((0, 0), (0, width - band.shape[1]), (0, 0)) for band in bands]
+        padded = [np.pad(band, edges, constant_values=255) for band, edges in zip(bands, blank, strict=True)]
+        return np.concatenate(padded)
     cell_w, cell_h = _cell_size(source.shape[2], source.shape[1])
     labels = [_wrap(label, cell_w) for label in ("source", *(label for label, _ in rows))]
     head = LINE_PX * max(len(lines) for lines in labels) + GUTTER_PX

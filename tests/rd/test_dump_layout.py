@@ -13,7 +13,7 @@ from PIL import Image
 
 from data.clip import Clip, Plane
 from data.errors import InputError
-from rd.dump_layout import GUTTER_PX, MARGIN_PX, error_map, grid, side_by_side, strip, write_png, write_video
+from rd.dump_layout import GUTTER_PX, MARGIN_PX, MOST_COLUMNS, error_map, grid, side_by_side, strip, write_png, write_video
 
 
 def frames(k: int = 2, height: int = 136, width: int = 144, seed: int = 0) -> Plane:
@@ -33,6 +33,18 @@ def test_strip_holds_source_and_codec_frames_pixel_by_pixel() -> None:
     for i, column in enumerate((source, a, b)):
         for picture in column:
             assert contains(page, picture, MARGIN_PX + i * (144 + GUTTER_PX))
+
+
+def test_many_codecs_are_below_each_other_each_beside_the_source() -> None:
+    source = frames(seed=100)
+    rows = [(f"codec {i}", frames(seed=i)) for i in range(MOST_COLUMNS + 3)]
+    page = strip(rows, source, [0, 31])
+    upper, lower = np.split(page, 2)
+    assert page.shape[1] == strip(rows[:6], source, [0, 31]).shape[1], "6 and 5 of 11"
+    for band, shown in ((upper, rows[:6]), (lower, rows[6:])):
+        for i, column in enumerate((source, *(one for _, one in shown))):
+            for picture in column:
+                assert contains(band, picture, MARGIN_PX + i * (144 + GUTTER_PX))
 
 
 def test_a_grid_holds_all_frames_pixel_by_pixel_and_refuses_what_does_not_match() -> None:
