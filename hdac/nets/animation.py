@@ -29,7 +29,10 @@ What differs from the papers, in lite size:
                       the keypoint encoder, maps beside the features); nothing like 2022's L_E, facial action units, asks them
                       for anything: what they say, pictures teach alone
     training          PSNR, LPIPS and optical flow (`hdac.training`) in the place of adversarial and feature-matching terms
-    Lu and Zheng      whole blocks are pruned (last convolutions); by turns with fine-tuning, in which distillation goes on;
+    Lu and Zheng      keypoints are looked for in heat maps of 16x16, made of what the blocks say at each of their sizes (of
+                      theirs, a simplified MobileNetV2, that much is unsaid): linear layers on what the last block says, with
+                      as many parameters, were twice as far off the teacher on people held out (`LightDetector`);
+                      whole blocks are pruned (last convolutions); by turns with fine-tuning, in which distillation goes on;
                       the generator never learns with the teacher's detector first (their step 3); dense motion, which is
                       small here, keeps its channels: generator and dense motion together have 44 % of FOMM's parameters (35 %)
 """
@@ -48,7 +51,7 @@ from torch import Tensor, nn
 from data.errors import InputError
 from hdac.landmarks import DRAWN, FRONTAL, N_LABELS, SUBSETS
 from hdac.nets.hybrid import CONDITION, MOTION_SIDE, Output, Window
-from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints, anchors
+from hdac.nets.keypoints import DetectorSettings, KeypointDetector, Keypoints, anchors, around_anchors, from_maps
 from hdac.nets.layers import (
     AntiAlias,
     Beside,
@@ -77,6 +80,12 @@ SPADE_HIDDEN = 32  # section 4.1
 
 LIGHT_BLOCKS = ((16, 1), (24, 2), (40, 2), (56, 2), (72, 2), (72, 1), (72, 1))
 """Chosen: widths and strides of Lu and Zheng's detector, which they do not publish, for its number of parameters."""
+
+
+LIGHT_MAPS, LIGHT_MAP_SIDE = 24, 16
+"""Chosen: channels and side of what its heat maps are made from."""
+ANCHORED = 0.2
+"""Chosen: width of the bell around a place of its own in which a keypoint is looked for."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,8 @@ class AnimationSettings(NetworkSettings):
     direct: bool = False
     """Whether reference pictures that features are merged of move by their own points and the target's; else twice, by way of
     the frontal position, which leaves of a face that is at rest what two motions that undo each other leave."""
+    light_maps: bool = False
+    """Whether the light detector finds keypoints in heat maps, as FOMM's does; else its last layer says where they are."""
 
     # what networks that draw have (`hdac.nets.synthesis`)
     sketched: ClassVar[bool] = False
@@ -171,7 +182,8 @@ def _family() -> dict[str, AnimationSettings]:
         "frontalizer-sup+unsup": {"n_landmarks": 33, "frontal": True, "direct": True},
         "frontalizer-expr": {"n_landmarks": 33, "frontal": True, "direct": True, "n_expression": 16},
     }
-    light = {"jacobians": True, "dense": True, "tracked": False, "light_detector": True, "widths": (12, 24, 48)}
+    light: dict[str, Any] = {"jacobians": True, "dense": True, "tracked": False, "light_detector": True, "light_maps": True}
+    light["widths"] = (12, 24, 48)
     for n_blocks in range(len(LIGHT_BLOCKS), 4, -1):  # less and less of the detector, each trained from the one before
         left = "" if n_blocks == len(LIGHT_BLOCKS) else f"-{n_blocks}"
         named[f"ultralight{left}"] = {**light, "light_blocks": n_blocks}
@@ -237,7 +249,7 @@ class Moved(NamedTuple):
 
 class LightDetector(nn.Module):
     """Keypoints with Jacobians from a 64x64 picture, by strided MobileNetV2 blocks and linear layers: 0.14 M parameters
-    (published: 0.16 M)."""
+    (published: 0.16 M). Of older weights: `LightMapDetector` is nearer to its teacher."""
 
     def __init__(self, n_keypoints: int, jacobians: bool, n_in: int, n_blocks: int = len(LIGHT_BLOCKS)) -> None:
         """n_blocks: the first of LIGHT_BLOCKS; pruning takes the last ones away."""
@@ -264,6 +276,53 @@ class LightDetector(nn.Module):
             position = self.places(seen).view(-1, self.n_keypoints, 2)
             jacobian = None if self.jacobian is None else self.jacobian(seen).view(-1, self.n_keypoints, 2, 2)
         return Keypoints(position.clamp(-1, 1), jacobian)
+
+
+class LightMapDetector(nn.Module):
+    """The same blocks; keypoints and Jacobians come from heat maps, as FOMM's do: what the blocks say at each of their sizes
+    is added up to maps of 16x16. Where something is need not be learned anew for every place."""
+
+    near: Tensor
+    """(K, 256): logarithm of a bell around each anchor, as of the teacher."""
+
+    def __init__(self, n_keypoints: int, jacobians: bool, n_in: int, n_blocks: int = len(LIGHT_BLOCKS)) -> None:
+        """n_blocks: the first of LIGHT_BLOCKS; pruning takes the last ones away."""
+        super().__init__()
+        self.n_keypoints = n_keypoints
+        self.first = nn.Sequential(conv(n_in, 16, stride=2), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+        self.body = nn.ModuleList()
+        self.lateral = nn.ModuleDict()
+        """By the number of the block behind which they are, the last of its size."""
+        before, size = 16, 32
+        for number, (width, stride) in enumerate(LIGHT_BLOCKS[:n_blocks]):
+            self.body.append(InvertedResidual(before, width, 3, stride))
+            before, size = width, size // stride
+            last_of_size = number + 1 == n_blocks or LIGHT_BLOCKS[number + 1][1] > 1
+            if last_of_size and size <= LIGHT_MAP_SIDE:
+                self.lateral[str(number)] = conv(width, LIGHT_MAPS, 1)
+        self.mix = InvertedResidual(LIGHT_MAPS, LIGHT_MAPS, 3)
+        self.heat = conv(LIGHT_MAPS, n_keypoints)
+        self.jacobian = conv(LIGHT_MAPS, 4 * n_keypoints) if jacobians else None
+        for head in (self.heat, self.jacobian):  # at the anchors and the identity, to begin with
+            if head is not None:
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        if self.jacobian is not None:
+            self.jacobian.bias.data = torch.tensor([1.0, 0.0, 0.0, 1.0]).repeat(n_keypoints)  # type: ignore[union-attr]
+        self.register_buffer("near", around_anchors(n_keypoints, LIGHT_MAP_SIDE, ANCHORED), persistent=False)
+
+    def forward(self, picture: Tensor) -> Keypoints:
+        x = self.first(picture - 0.5)
+        behind = []
+        for number, block in enumerate(self.body):
+            x = block(x)
+            if str(number) in self.lateral:
+                behind.append(self.lateral[str(number)](x))
+        maps = behind.pop()
+        for finer in reversed(behind):
+            maps = finer + F.interpolate(maps, size=finer.shape[-2:], mode="nearest")
+        maps = self.mix(maps)
+        return from_maps(self.heat(maps), None if self.jacobian is None else self.jacobian(maps), self.near)
 
 
 class MobileHourglass(UNet):
@@ -437,12 +496,13 @@ class AnimationNet(PointNet):
         super().__init__()
         s = self.settings = settings
         self.reduce = AntiAlias(PACKED_CHANNELS, factor=2)
-        self.detector: LightDetector | KeypointDetector | None = None
+        self.detector: LightDetector | LightMapDetector | KeypointDetector | None = None
         if s.light_detector:
-            self.detector = LightDetector(s.n_learned, s.jacobians, PACKED_CHANNELS, s.light_blocks)
+            light = LightMapDetector if s.light_maps else LightDetector
+            self.detector = light(s.n_learned, s.jacobians, PACKED_CHANNELS, s.light_blocks)
         elif s.n_learned:
             self.detector = KeypointDetector(
-                DetectorSettings(s.n_learned, s.jacobians, 16, 128, 3, anchored=0.2), PACKED_CHANNELS
+                DetectorSettings(s.n_learned, s.jacobians, 16, 128, 3, anchored=ANCHORED), PACKED_CHANNELS
             )
         self.motion = MotionField(s)
         self.first = SameBlock(PACKED_CHANNELS, s.widths[0])

@@ -59,9 +59,7 @@ class KeypointDetector(nn.Module):
         self.heat = nn.Conv2d(self.hourglass.n_out, settings.n_keypoints, 7)
         near = None
         if settings.anchored:
-            grid = coordinate_grid(HEAT_SIDE, HEAT_SIDE, torch.zeros(1)).view(-1, 2)
-            squared = (grid - anchors(settings.n_keypoints)[:, None]).square().sum(-1)
-            near = -squared / (2 * settings.anchored**2)
+            near = around_anchors(settings.n_keypoints, HEAT_SIDE, settings.anchored)
             nn.init.zeros_(self.heat.weight)  # at the anchors, to begin with
             assert self.heat.bias is not None
             nn.init.zeros_(self.heat.bias)
@@ -75,17 +73,29 @@ class KeypointDetector(nn.Module):
     def forward(self, picture: Tensor) -> Keypoints:
         """picture: (B, n_in, 64, 64) in [0, 1]."""
         features = self.hourglass(picture)
-        heat = self.heat(features).float()
-        b, k, h, w = heat.shape
-        scores = heat.view(b, k, -1) / TEMPERATURE
-        weights = torch.softmax(scores if self.near is None else scores + self.near, dim=-1)
-        grid = coordinate_grid(h, w, heat).view(-1, 2)
-        # products, not matrix products: autocast would round positions to bfloat16, half a pixel
-        position = (weights[..., None] * grid).sum(2)
-        if self.jacobian is None:
-            return Keypoints(position)
-        jacobian = self.jacobian(features).float().view(b, k, 4, -1)
-        return Keypoints(position, (weights[:, :, None] * jacobian).sum(-1).view(b, k, 2, 2))
+        return from_maps(self.heat(features), None if self.jacobian is None else self.jacobian(features), self.near)
+
+
+def from_maps(heat: Tensor, jacobian: Tensor | None, near: Tensor | None) -> Keypoints:
+    """Soft-argmax of heat maps (B, K, h, w), and the means of (B, 4 K, h, w) under them. near: see `KeypointDetector`."""
+    heat = heat.float()
+    b, k, h, w = heat.shape
+    scores = heat.reshape(b, k, -1) / TEMPERATURE
+    weights = torch.softmax(scores if near is None else scores + near, dim=-1)
+    grid = coordinate_grid(h, w, heat).view(-1, 2)
+    # products, not matrix products: autocast would round positions to bfloat16, half a pixel
+    position = (weights[..., None] * grid).sum(2)
+    if jacobian is None:
+        return Keypoints(position)
+    means = (weights[:, :, None] * jacobian.float().reshape(b, k, 4, -1)).sum(-1)
+    return Keypoints(position, means.view(b, k, 2, 2))
+
+
+def around_anchors(count: int, side: int, width: float) -> Tensor:
+    """Logarithm of a bell of this width around each of `anchors`: (count, side * side)."""
+    grid = coordinate_grid(side, side, torch.zeros(1)).view(-1, 2)
+    squared = (grid - anchors(count)[:, None]).square().sum(-1)
+    return -squared / (2 * width**2)
 
 
 def anchors(count: int) -> Tensor:

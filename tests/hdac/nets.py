@@ -99,6 +99,7 @@ _MOVED = AnimationSettings("", widths=(8, 8, 8), n_blocks=1, expansion=1, motion
 TINY_ANIMATIONS = {
     "fomm": replace(_MOVED, n_learned=3, jacobians=True, dense=True, tracked=False),
     "light": replace(_MOVED, n_learned=3, jacobians=True, dense=True, tracked=False, light_detector=True),
+    "maps": replace(_MOVED, n_learned=3, jacobians=True, dense=True, tracked=False, light_detector=True, light_maps=True),
     "learned": replace(_MOVED, n_learned=4),
     "spade": replace(_MOVED, n_learned=0, n_landmarks=20, spade=True),
     "sup": replace(_MOVED, n_learned=0, n_landmarks=33, frontal=True, n_expression=4),

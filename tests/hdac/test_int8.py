@@ -65,7 +65,13 @@ def test_ranges_are_those_of_what_is_shown(name: str, clips: list[Path], monkeyp
 
 
 @pytest.mark.parametrize(
-    ("name", "finder"), [("tiny-light", "tiny-light"), ("tiny-spade", "tiny-landmarks"), ("tiny-segface", "tiny-segmentation")]
+    ("name", "finder"),
+    [
+        ("tiny-light", "tiny-light"),
+        ("tiny-maps", "tiny-maps"),
+        ("tiny-spade", "tiny-landmarks"),
+        ("tiny-segface", "tiny-segmentation"),
+    ],
 )
 def test_what_is_found_in_integers_is_nearly_the_same_and_needs_none_to_be_decoded(
     name: str, finder: str, clips: list[Path], monkeypatch: pytest.MonkeyPatch

@@ -27,9 +27,17 @@ from hdac.codecs.source_choice import SourceChoice
 from hdac.container import Reader
 from hdac.decoder import decode_mobile
 from hdac.landmarks import COUNT, FRONTAL, MIRRORED, NOSE_TIP, POLYGONS, SUBSETS, label_map
-from hdac.nets.animation import SIZES, AnimationNet, AnimationSettings, LightDetector, PointNet, Points
+from hdac.nets.animation import (
+    SIZES,
+    AnimationNet,
+    AnimationSettings,
+    LightDetector,
+    LightMapDetector,
+    PointNet,
+    Points,
+)
 from hdac.nets.hybrid import condition
-from hdac.nets.keypoints import Keypoints
+from hdac.nets.keypoints import Keypoints, anchors, from_maps
 from hdac.nets.landmarks import LandmarkNet, LandmarkSettings, Square, cut, from_samples, square_around, to_samples
 from hdac.nets.models import build, settings_from, sizes
 from hdac.nets.picture import pack_clip
@@ -123,15 +131,28 @@ def test_before_training_points_move_what_is_near_them_and_nothing_is_changed(se
     assert -0.12 < float(shift[0]) < -0.04 and abs(float(shift[1])) < 0.03  # it looks to the left for what has gone right
 
 
-def test_the_light_detector_is_as_light_as_published_and_can_be_pruned() -> None:
-    sizes_of = [sum(p.numel() for p in LightDetector(10, True, 6, n).parameters()) for n in (7, 6, 5)]
+@pytest.mark.parametrize("kind", [LightDetector, LightMapDetector])
+def test_the_light_detector_is_as_light_as_published_and_can_be_pruned(kind: Any) -> None:
+    sizes_of = [sum(p.numel() for p in kind(10, True, 6, n).parameters()) for n in (7, 6, 5)]
     assert sizes_of[0] < 163_000 and sizes_of == sorted(sizes_of, reverse=True)
-    net = AnimationNet(SIZES["ultralight"]).eval()
+    net = AnimationNet(replace(SIZES["ultralight"], light_maps=kind is LightMapDetector)).eval()
+    assert isinstance(net.detector, kind)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net.detect(torch.rand(1, 6, 128, 128))
     assert 1e6 < counter.get_total_flops() / 2 < 14.62e6  # Lu and Zheng, Table 1
-    found = LightDetector(10, True, 6, 5).eval()(torch.rand(2, 6, 64, 64))
-    assert found.position.shape == (2, 10, 2) and torch.equal(found.jacobian, torch.eye(2).expand(2, 10, 2, 2))
+    found = kind(10, True, 6, 5).eval()(torch.rand(2, 6, 64, 64))
+    assert found.position.shape == (2, 10, 2) and torch.allclose(found.jacobian, torch.eye(2).expand(2, 10, 2, 2))
+    assert (found.position - anchors(10)).abs().max() < 0.12, "where they are looked for, but for the picture's edges"
+
+
+def test_keypoints_are_where_their_heat_maps_peak_with_the_jacobians_there() -> None:
+    heat, jacobian = torch.zeros(1, 2, 5, 9), torch.randn(1, 8, 5, 9)
+    heat[0, 0, 1, 6] = heat[0, 1, 4, 0] = 5.0
+    found = from_maps(heat, jacobian, None)
+    assert torch.allclose(found.position[0], torch.tensor([[0.5, -0.5], [-1.0, 1.0]]), atol=1e-4)
+    assert found.jacobian is not None
+    for number, (y, x) in enumerate(((1, 6), (4, 0))):
+        assert torch.allclose(found.jacobian[0, number].flatten(), jacobian[0, 4 * number : 4 * number + 4, y, x], atol=1e-4)
 
 
 def test_settings_that_make_no_network_are_refused() -> None:
