@@ -23,8 +23,8 @@ def upsample(chroma: NDArray[np.uint8], height: int, width: int, siting: str) ->
     chroma: uint8 (ceil(height / 2), ceil(width / 2)).
     """
     c = chroma.astype(np.float32) - 128.0
-    c = _interpolate(c, height, _cosited_down(siting))
-    return _interpolate(c.T, width, _cosited_across(siting)).T
+    c = _interpolate_rows(c, height, _cosited_down(siting))
+    return _interpolate_columns(c, width, _cosited_across(siting))
 
 
 def downsample(c: Samples, siting: str) -> Samples:
@@ -50,18 +50,27 @@ def _cosited_across(siting: str) -> bool:
     return siting in ("left", "topleft")
 
 
-def _interpolate(c: Samples, length: int, cosited: bool) -> Samples:
+def _interpolate_rows(c: Samples, length: int, cosited: bool) -> Samples:
     """Twofold bilinear interpolation along axis 0; samples that are not co-sited count 3/4 and 1/4."""
-    after = np.concatenate((c[1:], c[-1:]))
-    out = np.empty((2 * len(c), *c.shape[1:]), np.float32)
-    if cosited:
-        out[0::2] = c
-        out[1::2] = (c + after) * 0.5
-    else:
-        before = np.concatenate((c[:1], c[:-1]))
-        out[0::2] = c * 0.75 + before * 0.25
-        out[1::2] = c * 0.75 + after * 0.25
+    out = np.empty((2 * c.shape[0], c.shape[1]), np.float32)
+    out[0::2], out[1::2] = _between(c, np.concatenate((c[:1], c[:-1])), np.concatenate((c[1:], c[-1:])), cosited)
     return out[:length]
+
+
+def _interpolate_columns(c: Samples, length: int, cosited: bool) -> Samples:
+    """Likewise along axis 1: of its own, because rows of a transposed plane would be slow to read from then on."""
+    out = np.empty((c.shape[0], 2 * c.shape[1]), np.float32)
+    before, after = np.concatenate((c[:, :1], c[:, :-1]), axis=1), np.concatenate((c[:, 1:], c[:, -1:]), axis=1)
+    out[:, 0::2], out[:, 1::2] = _between(c, before, after, cosited)
+    return out[:, :length]
+
+
+def _between(c: Samples, before: Samples, after: Samples, cosited: bool) -> tuple[Samples, Samples]:
+    """The even and the odd samples of twice as many."""
+    if cosited:
+        return c, (c + after) * 0.5
+    most = c * 0.75
+    return most + before * 0.25, most + after * 0.25
 
 
 def _decimate(c: Samples, cosited: bool) -> Samples:

@@ -77,8 +77,15 @@ def around(face: Face, factor: float) -> Region:
 
 
 def run_onnx(session: onnxruntime.InferenceSession, value: Points) -> list[Points]:
-    """All outputs for a network's one input."""
-    return session.run(None, {session.get_inputs()[0].name: value})
+    """All outputs for a network's one input. Denormal numbers count as zero meanwhile: four tenths of PFLD's weights are
+    denormal, which made it 25 times as slow and its points not a bit different."""
+    import torch  # takes a second, and who only wants `Region` needs none
+
+    torch.set_flush_denormal(True)  # the session's own option for this does nothing for the thread that calls it
+    try:
+        return session.run(None, {session.get_inputs()[0].name: value})
+    finally:
+        torch.set_flush_denormal(False)
 
 
 class FaceFinder(Protocol):

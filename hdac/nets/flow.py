@@ -44,7 +44,9 @@ def optical_flow(base: Plane, reference: Plane) -> NDArray[np.float32]:
     smooth = [cv2.GaussianBlur(np.ascontiguousarray(plane), (0, 0), SMOOTHING) for plane in (base, reference)]
     with _one_thread():  # it divides its work among threads in a way that the result depends on
         found = search.calc(smooth[0], smooth[1], None)
-    halved = found.reshape(height // 2, 2, width // 2, 2, 2).mean((1, 3)) / 2  # in packed pixels
+    four = found.reshape(height // 2, 2, width // 2, 2, 2)  # of each packed pixel
+    mean = (four[:, 0, :, 0] + four[:, 0, :, 1] + four[:, 1, :, 0] + four[:, 1, :, 1]) / 4
+    halved = mean / 2  # in packed pixels
     flow[...] = halved * 2 / (width // 2 - 1, height // 2 - 1)
     return flow
 

@@ -40,6 +40,8 @@ def version(column: str) -> str:
 
     family = METRICS[column].family
     own = str(VERSIONS[family])
+    if column in ("msvgg", "msvgg_distilled"):  # since they have a stride of their own
+        own += ".2"
     if column == "aed":  # made of the embeddings of CSIM
         own += f".{VERSIONS['face']}"
     if family in FFMPEG_FAMILIES:
