@@ -9,14 +9,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage import data as photographs
 
 from data import pretrained
 from data.clip import Clip
-from data.faces import Region, YuNet
-from rd.metrics import face
+from data.faces import Region, YuNet, onnx_session, run_onnx
+from rd.metrics import compute, face
 from rd.metrics.score import MetricUnavailable, Score
 from tests.paths import TRAIN_CLIPS, needs_shared
 
@@ -94,6 +95,39 @@ def test_every_fifth_frame_is_scored_and_the_source_is_seen_once(
         assert isinstance(score, Score) and score.frames is not None
         assert isinstance(repeated, Score) and repeated.value == score.value
         assert np.flatnonzero(~np.isnan(score.frames)).tolist() == [0, 5, 10]
+
+
+@needs_shared
+@pytest.mark.needs_shared
+def test_aed_takes_the_identities_that_csim_compared(
+    shared_metric_weights: None, frames: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, decoded, worse = clip(frames), clip(blurred(frames, 2.0)), clip(blurred(frames, 6.0))
+    csim = face.measure(source, decoded, ["csim"])["csim"]
+    assert isinstance(csim, Score) and csim.frames is not None
+    called: list[int] = []
+    identity = face.Identity.__call__
+
+    def watched(self: face.Identity, rgb: Pictures, where: NDArray[np.float32]) -> NDArray[np.float32]:
+        called.append(1)
+        return identity(self, rgb, where)
+
+    monkeypatch.setattr(face.Identity, "__call__", watched)
+    aed = compute(source, decoded, ["aed"]).frames["aed"]
+    assert not called and np.allclose(aed, np.sqrt(2 - 2 * np.minimum(csim.frames, 1)), equal_nan=True)
+    assert compute(source, worse, ["aed"]).values["aed"] > np.nanmean(aed) and len(called) == 3  # of another clip: anew
+
+
+@needs_shared
+@pytest.mark.needs_shared
+def test_denormal_weights_cost_nothing_and_numbers_outside_stay_as_they_are(shared_metric_weights: None) -> None:
+    tiny = torch.tensor([1e-40])
+    session = onnx_session(pretrained.find("pfld_68"))
+    rng = np.random.default_rng(0)
+    picture = rng.random((1, 3, 112, 112), np.float32)
+    quick = run_onnx(session, picture)[0]
+    assert (tiny * 1.0).item() > 0  # what the caller computes is not flushed
+    assert np.array_equal(quick, session.run(None, {session.get_inputs()[0].name: picture})[0])
 
 
 @needs_shared
