@@ -13,8 +13,8 @@ All networks take `Clip.rgb`, that is 8-bit R'G'B', and map it to the range that
 
 All score every `STRIDE`-th frame, from frame 0 on, msVGG every `MSVGG_STRIDE`-th; 5 shares no factor with the usual GOP
 structures. On six streams of three clips (125 frames, x265 at QP 42 and 51, both regimes) the LPIPS of every fifth frame was 0
-to 0.0013 away from that of all frames, at a fifth of the time. msVGG is the loss that its codecs were trained on: read it beside
-a metric that they were not trained on.
+to 0.0013 away from that of all frames, at a fifth of the time. msVGG is the loss that its codecs were trained on: read it
+beside a metric that they were not trained on.
 
 Threads are the caller's business (`torch.set_num_threads`).
 """
