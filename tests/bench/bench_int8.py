@@ -27,6 +27,7 @@ import tempfile
 import time
 import zlib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -89,7 +90,7 @@ def decoded(stream: bytes, int8: bool, ahead: bool = True) -> tuple[Clip, float]
     return Clip(y, u, v, reader.header.stream.fps, reader.header.stream.colour), fps
 
 
-def student(name: str, clips: list[Path], calibration: list[Path], frames: int) -> dict[str, Any]:
+def student(name: str, clips: list[Path], calibration: tuple[Path, ...], frames: int, folder: Path) -> dict[str, Any]:
     """The landmark student, or that of label maps."""
     torch.set_num_threads(1)  # an ONNX session has one, too
     network = load(weights.find(name))
@@ -99,11 +100,10 @@ def student(name: str, clips: list[Path], calibration: list[Path], frames: int) 
     teacher, errors = (Labels(), label_errors) if finds_labels else (Landmarks(), landmark_errors)
     row: dict[str, Any] = {"network": name, "kind": "student"}
     row["fp16_mb"] = round(weights.find(name).stat().st_size / 1e6, 2)
-    with tempfile.TemporaryDirectory() as folder:
-        row["calibrated_on"] = quantised(name, calibration, Path(folder))
-        row["int8_mb"] = round((Path(folder) / f"{name}{SUFFIX}").stat().st_size / 1e6, 2)
-        with mock.patch.dict(os.environ, HDAC_WEIGHTS=folder):
-            find_by(small, network)
+    row["calibrated_on"] = quantised(name, calibration, folder)
+    row["int8_mb"] = round((folder / f"{name}{SUFFIX}").stat().st_size / 1e6, 2)
+    with mock.patch.dict(os.environ, HDAC_WEIGHTS=str(folder)):
+        find_by(small, network)
     found: dict[str, list[float]] = {}
     seconds, n_seen = {"exact": 0.0, "int8": 0.0}, 0
     for path in tqdm(clips, desc=name, unit="clip"):
@@ -146,9 +146,10 @@ def label_errors(said: dict[str, Tensor], size: tuple[int, int]) -> dict[str, fl
     return {f"wrong_{pair}": float((labels[a] != labels[b]).float().mean()) for pair, (a, b) in PAIRS.items()}
 
 
-def quantised(name: str, calibration: list[Path], folder: Path) -> int:
-    """Writes NAME.int8 into a folder; returns the number of frames that it is calibrated on."""
-    return quantise(load(weights.find(name)), calibration, folder / f"{name}{SUFFIX}")
+@cache
+def quantised(name: str, calibration: tuple[Path, ...], folder: Path) -> int:
+    """Writes NAME.int8 into a folder, once; returns the number of frames that it is calibrated on."""
+    return quantise(load(weights.find(name)), list(calibration), folder / f"{name}{SUFFIX}")
 
 
 def codec_of(name: str, qp: int) -> Mobile:
@@ -163,48 +164,47 @@ def references_in(stream: bytes) -> int:
     return sum(unit.reference is not None for unit in reader.units())
 
 
-def measure(name: str, clips: list[Path], calibration: list[Path], frames: int) -> dict[str, Any]:
-    """One network."""
+def measure(name: str, clips: list[Path], calibration: tuple[Path, ...], frames: int, folder: Path) -> dict[str, Any]:
+    """One network. folder: where the quantised ones are, of this network and of those before it."""
     network = by_name(name, PointNet)
     path = weights.find(name)
+    s = network.net.settings
+    students = [Mobile.landmark_network] * bool(s.landmarks_sent) + [Mobile.segmentation_network] * bool(s.map_side)
+    row: dict[str, Any] = {
+        "network": name,
+        "fp16_mb": round(path.stat().st_size / 1e6, 2),
+        "parts_fp16_mb": round(deflated_fp16(network.net) / 1e6, 2),
+        "calibrated_on": quantised(name, calibration, folder),
+        "int8_mb": round((folder / f"{name}{SUFFIX}").stat().st_size / 1e6, 2),
+    }
+    for other in students:
+        quantised(other, calibration, folder)
+    for file in (weights.find(one) for one in (name, *students)):  # where networks were found they are found still
+        if not (folder / file.name).exists():
+            (folder / file.name).symlink_to(file.resolve())
     found: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        n_calibrated = quantised(name, calibration, Path(folder))
-        row: dict[str, Any] = {
-            "network": name,
-            "fp16_mb": round(path.stat().st_size / 1e6, 2),
-            "parts_fp16_mb": round(deflated_fp16(network.net) / 1e6, 2),
-            "int8_mb": round((Path(folder) / f"{name}{SUFFIX}").stat().st_size / 1e6, 2),
-            "calibrated_on": n_calibrated,
-        }
-        s = network.net.settings
-        students = [Mobile.landmark_network] * bool(s.landmarks_sent) + [Mobile.segmentation_network] * bool(s.map_side)
-        for other in students:
-            quantised(other, calibration, Path(folder))
-        for file in path.parent.glob("*.safetensors"):  # where networks were found they are found still
-            (Path(folder) / file.name).symlink_to(file.resolve())
-        with mock.patch.dict(os.environ, HDAC_WEIGHTS=folder):
-            for number, clip_path in enumerate(tqdm(clips, desc=name, unit="clip")):
-                clip = read_clip(clip_path, frames=frames)
-                codec = codec_of(name, QPS[number % len(QPS)])
-                stream = codec.encode(clip)
-                found.setdefault("references", []).append(references_in(stream))
-                for int8 in (False, True):
-                    how = "int8" if int8 else "exact"
-                    if number == 0:
-                        decoded(stream, int8)  # what is loaded once is not timed
-                    shown, fps = decoded(stream, int8)
-                    scores = compute(clip, shown, METRICS).values
-                    for metric, value in {**scores, "fps": fps}.items():
-                        found.setdefault(f"{metric}_{how}", []).append(value)
-                    torch.set_num_threads(1)
-                    found.setdefault(f"fps_{how}_1", []).append(decoded(stream, int8, ahead=False)[1])
-                    torch.set_num_threads(THREADS)
-                if network.net.finders or students:
-                    by_integers = replace(codec, int8=True).encode(clip)
-                    scores = compute(clip, systems.decode(by_integers), METRICS).values
-                    for metric, value in {**scores, "bytes": len(by_integers) / len(stream)}.items():
-                        found.setdefault(f"{metric}_found", []).append(value)
+    with mock.patch.dict(os.environ, HDAC_WEIGHTS=str(folder)):
+        for number, clip_path in enumerate(tqdm(clips, desc=name, unit="clip")):
+            clip = read_clip(clip_path, frames=frames)
+            codec = codec_of(name, QPS[number % len(QPS)])
+            stream = codec.encode(clip)
+            found.setdefault("references", []).append(references_in(stream))
+            for int8 in (False, True):
+                how = "int8" if int8 else "exact"
+                if number == 0:
+                    decoded(stream, int8)  # what is loaded once is not timed
+                shown, fps = decoded(stream, int8)
+                scores = compute(clip, shown, METRICS).values
+                for metric, value in {**scores, "fps": fps}.items():
+                    found.setdefault(f"{metric}_{how}", []).append(value)
+                torch.set_num_threads(1)
+                found.setdefault(f"fps_{how}_1", []).append(decoded(stream, int8, ahead=False)[1])
+                torch.set_num_threads(THREADS)
+            if network.net.finders or students:
+                by_integers = replace(codec, int8=True).encode(clip)
+                scores = compute(clip, systems.decode(by_integers), METRICS).values
+                for metric, value in {**scores, "bytes": len(by_integers) / len(stream)}.items():
+                    found.setdefault(f"{metric}_found", []).append(value)
     return {**row, **{column: round(float(np.mean(values)), 4) for column, values in found.items()}}
 
 
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
-    clips, calibration = spread(find_clips(args.clips), args.spread), spread(find_clips(args.calibrate), args.most)
+    clips, calibration = spread(find_clips(args.clips), args.spread), tuple(spread(find_clips(args.calibrate), args.most))
     command = (
         f"python -m tests.bench.bench_int8 <folder> --calibrate <folder> --most {args.most} --frames {args.frames} "
         f"--spread {args.spread} --networks {' '.join(args.networks)}"
@@ -229,16 +229,18 @@ def main() -> None:
     rows = {row["network"]: row for row in before}
     names = list(dict.fromkeys([*args.networks, *rows]))
     measured_on = {"frames": args.frames, "clips": [path.stem for path in clips], "calibration": len(calibration)}
-    for name in args.networks:
-        files = [name, *LAYERED[name].networks[1:]] if name in LAYERED else [name]
-        of_row = {"weights": {file: weights.weights_id(weights.find(file)).hex() for file in files}, **measured_on}
-        if rows.get(name, {}).get("of") != of_row:
-            one = student if name in (Mobile.landmark_network, Mobile.segmentation_network) else measure
-            found = one(name, clips, calibration, args.frames)
-            rows[name] = {**found, "of": of_row, "commit": provenance.commit()}
-        print("  ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
-        if args.out:
-            write_atomic(args.out, json.dumps({**facts, "rows": [rows[n] for n in names if n in rows]}, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.networks:
+            files = [name, *LAYERED[name].networks[1:]] if name in LAYERED else [name]
+            of_row = {"weights": {file: weights.weights_id(weights.find(file)).hex() for file in files}, **measured_on}
+            if rows.get(name, {}).get("of") != of_row:
+                one = student if name in (Mobile.landmark_network, Mobile.segmentation_network) else measure
+                found = one(name, clips, calibration, args.frames, Path(folder))
+                rows[name] = {**found, "of": of_row, "commit": provenance.commit()}
+            print("  ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
+            if args.out:
+                in_order = [rows[n] for n in names if n in rows]
+                write_atomic(args.out, json.dumps({**facts, "rows": in_order}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
