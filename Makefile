@@ -88,12 +88,15 @@ SWEEPS := conventional hdac hdac-variants face_vid2vid mobile
 results-mobile: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 --regime one-intra $(SWEEP) --anchors results/face_vid2vid \
 		--metrics psnr ssim xpsnr vmaf lpips msvgg_distilled temporal face animation --out results/mobile
-	$(BIN)/rd-plot results/mobile --format svg --regime one-intra --codecs $(MOBILE) dac hdac face-vid2vid hevc vvc \
+	$(BIN)/rd-plot results/mobile --format svg --regime one-intra --codecs $(MOBILE) dac hdac hdac-look face-vid2vid hevc vvc \
 		--metrics psnr_y lpips nme csim
 	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(MOBILE)
 	$(BIN)/rd-report results/mobile
 	$(BIN)/rd-sweep --sequences $(TURNED:%=$(CLIPS)/%.mp4) --plugin tests/bench/mobile_ablations.py --codecs $(MOBILE_ABLATIONS) \
 		--points 3 --regime one-intra $(SWEEP) --metrics psnr lpips temporal face --out results/mobile/ablations
+	for anchor in fomm-never nth-1 frontal-1 mn-adaptive; do $(BIN)/rd-bd results/mobile/ablations --anchor $$anchor \
+		--codecs $$(echo $(MOBILE_ABLATIONS) | tr ' ' '\n' | grep "^$${anchor%%-*}-") --metrics psnr_y lpips nme csim \
+		--format csv --out results/mobile/ablations/bd-$$anchor.csv || exit 1; done
 	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
 	$(BIN)/python -m tests.bench.bench_faces $(CLIPS) --out results/mobile/faces.json
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json

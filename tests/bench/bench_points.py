@@ -2,7 +2,8 @@
 
     python -m tests.bench.bench_points CLIPS --networks NAME .. [--frames N] [--out FILE]
 
-Of every network's streams, of what an encoder finds in every frame. The first frame is the reference and not counted; every
+Of what an encoder finds in every frame of a clip at its own frame rate, as if the reference, its first frame, were sent without
+loss (`hdac.training.tables.values`); no stream is made. The first frame is not counted; kbit/s are at 25 frames/s. Every
 coder's bytes are decoded again by a fresh decoder, and the Huffman coder and ours are given the same symbols. Rows:
 
 huffman    Oquab et al. 2021: displacements, 32 bins and a sign, at our quantiser step; not of networks with Jacobians
