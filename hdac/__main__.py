@@ -66,6 +66,8 @@ weights: files of the networks that it needs"""
 
 THRESHOLD_HELP = """of the quality filter: frames in which points have moved farther from where they were when the caller looked
 like the avatar are replaced; 0: none is"""
+AVATAR_FAR_HELP = """of --threshold: what is shown in their place, the avatar at rest (default), or what passed before, back and
+forth"""
 TOLERANT_HELP = """layered codecs: the frames in front of any damage, as far as a checksum vouches for them; from standard
 input, too, where they then come as late as their checksum"""
 
@@ -151,9 +153,11 @@ def _codec(args: argparse.Namespace) -> VideoCodec:
     if isinstance(codec, Mobile):
         options = ("network", "refresh", "sources", "tau", "when_far", "chosen_from")
         given = {option: getattr(args, option) for option in options if getattr(args, option) is not None}
-        if args.sources is not None and args.sources > 1 and args.refresh is None:
-            given["refresh"] = "rd"
-        return replace(codec, qp=args.qp, motion_coder=args.motion_coder, int8=args.int8, **given, **reference)
+        if args.sources is not None and args.refresh is None:
+            given["refresh"] = "rd" if args.sources > 1 else "never"
+        given |= {} if args.step is None else {"step": args.step}
+        common = {"motion_coder": args.motion_coder, "int8": args.int8, "best_look": not args.least_error}
+        return replace(codec, qp=args.qp, **common, **given, **reference)
     if not isinstance(codec, Tunable):
         raise InputError(f"codec {name} has no quantiser to set")
     return codec.with_quantiser(args.qp)
@@ -175,6 +179,8 @@ def _check_layer_options(name: str, args: argparse.Namespace) -> None:
         "--when-far": (args.when_far is not None, MOBILE),
         "--chosen-from": (args.chosen_from is not None, MOBILE),
         "--int8": (args.int8, MOBILE),
+        "--step": (args.step is not None, MOBILE),
+        "--least-error": (args.least_error, MOBILE),
     }
     for option, (given, having) in of_networks.items():
         if given and name not in having:
@@ -275,7 +281,9 @@ def _animate(args: argparse.Namespace) -> None:
         if not len(detector.boxes(clip.rgb(slice(1))[0])):
             print(f"warning: no face found in {path}", file=sys.stderr)
     network, landmarks = by_name(args.network, PointNet), by_name(Mobile.landmark_network, LandmarkNet)
-    conference = Conference(avatar, network, landmarks, args.threshold)
+    if args.when_far is not None and not args.threshold:
+        raise InputError("--when-far is of --threshold")
+    conference = Conference(avatar, network, landmarks, args.threshold, args.when_far or "rest")
     pictures = list(tqdm(conference.call(call), total=call.n_frames, desc="animating", unit="frame"))
     y, u, v = (np.stack(planes) for planes in zip(*pictures, strict=True))
     write_clip(Clip(y, u, v, call.fps, avatar.colour, args.output.stem), args.output, force=args.force)
@@ -373,6 +381,8 @@ def _parser() -> argparse.ArgumentParser:
     encoder.add_argument("--when-far", choices=WHEN_FAR, help=far)
     encoder.add_argument("--chosen-from", choices=CHOSEN_FROM, help=CHOSEN_HELP)
     encoder.add_argument("--int8", action="store_true", help="mobile family: points found in 8-bit integers")
+    encoder.add_argument("--step", type=int, help=f"mobile family: quantiser steps per unit of points; else {Mobile.step}")
+    encoder.add_argument("--least-error", action="store_true", help="mobile family: least error rather than best look")
     encoder.add_argument("--base-codec", choices=BASE_CODECS, default="hevc", help="hdac: the base layer's codec")
     encoder.add_argument("--base-every", type=int, choices=BASE_STEPS, default=1, help="hdac: frames to a base picture")
     encoder.add_argument("--base-half", action="store_true", help="hdac: base pictures of half width and height")
@@ -402,6 +412,7 @@ def _parser() -> argparse.ArgumentParser:
     animator.add_argument("output", type=Path, help="as of decode")
     animator.add_argument("--network", default="motion-net-10u+20l", help="weights of the mobile family, else %(default)s")
     animator.add_argument("--threshold", type=float, default=0.0, help=THRESHOLD_HELP)
+    animator.add_argument("--when-far", choices=("rest", "replay"), help=AVATAR_FAR_HELP)
     animator.add_argument("--frames", type=int, metavar="N", help="only the first N frames of the call")
     animator.add_argument("-f", "--force", action="store_true", help="overwrite the output")
     animator.set_defaults(command=_animate)

@@ -28,9 +28,10 @@ from hdac.codecs.in_flight import at_once, in_flight
 from hdac.codecs.layered import MAX_SIDE, check_size
 from hdac.codecs.point_animator import PointAnimator
 from hdac.nets.animation import PointNet
+from hdac.nets.folding import folded
 from hdac.nets.landmarks import LandmarkNet
 from hdac.network import Network
-from hdac.points import Array, Values, motion_distance
+from hdac.points import Array, Replay, Values, motion_distance
 
 JAW, CHIN, MOUTH = slice(17), 8, (48, 54)
 """Of the 68 landmarks; of the mouth its corners."""
@@ -40,6 +41,7 @@ MIN_SIZE = 8.0
 """Luma samples: of a face that is a line, or nearly a point."""
 RETURN = 0.2
 """Chosen: of what is left of the way to the avatar's own pose, taken with every frame that the filter holds back."""
+WHEN_FAR = ("rest", "replay")
 FORGET = 0.8
 """Chosen: of the jump that another initial frame would be, what is left with every frame."""
 
@@ -107,6 +109,7 @@ class Conference:
         network: Network[PointNet],
         landmarks: Network[LandmarkNet],
         threshold: float = 0.0,
+        when_far: str = "rest",
     ) -> None:
         """avatar: its first frame is the picture. landmarks: they drive networks that are driven by landmarks, and tell how
         large a face is, how it looks, and which keypoints are on it.
@@ -114,16 +117,23 @@ class Conference:
         threshold: of the quality filter (section 3.3), the largest `motion_distance` from the avatar at rest of what it is
         asked for; 0: every frame passes.
 
+        when_far: what is shown in the place of a frame that does not: "rest", a face that goes back to the avatar's own pose,
+        or "replay", the last frames that passed, played back and forth (`hdac.points.Replay`). A new source picture, the third
+        way of a codec (`hdac.codecs.mobile.Mobile.when_far`), there is none: the avatar is the only one.
+
         Raises InputError for pictures that are too large (`fitted` makes them smaller), and for a network that draws faces.
         """
+        if when_far not in WHEN_FAR:
+            raise InputError(f"when_far {when_far!r} is not one of {', '.join(WHEN_FAR)}")
         if not threshold >= 0:
             raise InputError(f"the quality filter's threshold {threshold} is negative")
         check_size(avatar.width, avatar.height)
         if not network.net.settings.n_points:
             raise InputError(f"the network {network.name} draws faces; an avatar is a picture that moves")
         self.size = avatar.height, avatar.width
-        self.network, self.landmarks, self.threshold = network, landmarks, threshold
+        self.network, self.landmarks, self.threshold, self.when_far = network, landmarks, threshold, when_far
         self.animator = self._animator(avatar[:1])
+        self._student = folded(landmarks.net, self.animator.condition)
         planes = avatar.y[0], avatar.u[0], avatar.v[0]
         at_rest = self.animator.refer_to(planes)
         self.animator.rest_at(at_rest)
@@ -146,20 +156,27 @@ class Conference:
         student = self.landmarks if self.network.net.settings.landmarks_sent else None
         return PointAnimator(self.network, student, FINE_QP, True, face_box.find(clip))
 
-    def _seen(self, animator: PointAnimator, values: Values, planes: Planes) -> Seen:
+    def _seen(self, animator: PointAnimator, values: Values, planes: Planes, before: Seen | None = None) -> Seen:
+        """A picture of which the animator has just found these values. before: what was seen in the frame before, whose face is
+        followed."""
         packed = animator.stage.packed(animator.stage.seen(planes))
         extent = np.array([packed.shape[-1], packed.shape[-2]], np.float32) * 2
-        with torch.inference_mode():
-            face = self.landmarks.net(packed)[0].numpy()
-        return Seen(values, (face + 1) / 2 * extent, extent)
+        face = animator.face
+        if face is None:
+            with torch.inference_mode():
+                known = None if before is None else torch.from_numpy(before.face / before.extent * 2 - 1)[None]
+                face = self._student(packed) if known is None else self._student.follow(packed, known)
+        return Seen(values, (face[0].numpy() + 1) / 2 * extent, extent)
 
     def _driven(self, clip: Clip, animator: PointAnimator) -> Iterator[Values]:
         initial: Seen | None = None
+        now: Seen | None = None
+        replay = Replay()
         shown = self.avatar.values
         behind = shown  # by how much less what is shown has moved, since another frame is the initial one
         for t in range(clip.n_frames):
             planes = clip.y[t], clip.u[t], clip.v[t]
-            now = self._seen(animator, animator.values(planes), planes)
+            now = self._seen(animator, animator.values(planes), planes, now)
             behind = _between(behind, self.avatar.values, 1 - FORGET)
             # the initial frame is one whose pose is like the avatar's: another one where it is liker (section 3.3)
             if initial is None:
@@ -169,9 +186,11 @@ class Conference:
             wanted = _sum(relative(self.avatar, now, initial, self.body), behind, self.avatar.values)
             if not self.threshold or motion_distance(wanted, self.avatar.values) <= self.threshold:
                 shown = wanted
+                replay.remember(shown)
             else:
                 self.held_back += 1
-                shown = _between(shown, self.avatar.values, RETURN)
+                replayed = replay.next() if self.when_far == "replay" else None
+                shown = _between(shown, self.avatar.values, RETURN) if replayed is None else replayed
             yield shown
 
 
@@ -215,8 +234,9 @@ def _each(change: Callable[..., Array], *values: Values) -> Values:
 
 
 def seam(picture: Planes, box_of: PointAnimator) -> float:
-    """How much more luma changes across the ramps at the edges of the animated box than over as many samples next to them: 1 is
-    no seam. 1, too, of a picture that is animated as a whole."""
+    """How much more luma changes across the ramps at the edges of the animated box than over as many samples next to them: 1
+    is no seam. 1, too, of a picture that is animated as a whole, which has none. Edges nearer to the border of the picture
+    than two ramps are not among them; NaN where all four are."""
     box = box_of.stage.box
     if box is None:
         return 1.0
@@ -234,7 +254,7 @@ def seam(picture: Planes, box_of: PointAnimator) -> float:
         if begin - span >= 0 and begin + 2 * span < limit:
             across.append(_change(lines, begin, span))
             beside += [_change(lines, begin - span, span), _change(lines, begin + span, span)]
-    return float(np.mean(across)) / max(float(np.mean(beside)), 1e-6) if across else 1.0
+    return float(np.mean(across)) / max(float(np.mean(beside)), 1e-6) if across else float("nan")
 
 
 def _change(lines: NDArray[np.float64], begin: int, span: int) -> float:

@@ -47,6 +47,8 @@ MAX_SOURCES = 3
 
 Array = NDArray[np.float32]
 
+REPLAYED = 25
+"""Frames, chosen: so much motion is played back and forth by `Replay`."""
 ALPHA, BETA = 2.0, 1.0
 """Of positions and of Jacobians in the distance of Lu and Zheng (Eq. 2), as published."""
 
@@ -90,6 +92,28 @@ def motion_distance(a: Values, b: Values) -> float:
         change = a.jacobians @ np.linalg.pinv(b.jacobians)
         total += BETA * float(np.linalg.norm(change - np.eye(2), axis=(-2, -1)).sum())
     return total * 10 / max(n_points, 1)
+
+
+class Replay:
+    """The default motion of the quality filter: what was shown of the last frames that passed it, played back and forth, so
+    that a face goes on to move. (Lu and Zheng, section 3.3, have a short recorded one, which blinks and smiles.)"""
+
+    def __init__(self) -> None:
+        self._passed: list[Values] = []
+        self._n_since = 0
+
+    def remember(self, values: Values) -> None:
+        """Of a frame that passed."""
+        self._passed, self._n_since = [*self._passed[1 - REPLAYED :], values], 0
+
+    def next(self) -> Values | None:
+        """For a frame that did not; None before two have passed."""
+        last = len(self._passed) - 1
+        if last < 1:
+            return None
+        self._n_since += 1
+        back = self._n_since % (2 * last)  # frames ago, there and back
+        return self._passed[last - min(back, 2 * last - back)]
 
 
 @dataclass(frozen=True)

@@ -467,6 +467,9 @@ def test_options_of_layers_are_in_the_stream(layered: Path, capsys: pytest.Captu
         ("dac", ["--refresh", "distance"], "'distance'"),
         ("fomm", ["--tau", "3"], "of --refresh distance"),
         ("fomm", ["--sources", "7"], "sources=7"),
+        ("fomm", ["--step", "100"], "step 100"),
+        ("dac", ["--step", "128"], "dac has no --step"),
+        ("hdac", ["--least-error"], "hdac has no --least-error"),
         ("fomm", ["--motion-coder", "paper"], "'paper'"),
         ("fomm", ["--base-half"], "--base-half"),
         ("hdac", ["--reference-codec", "vvc"], "--reference-qp"),
@@ -537,3 +540,16 @@ def test_a_target_rate_is_hit_and_the_ledger_shown(layered: Path, capsys: pytest
     assert main(["info", out]) == 0
     said = capsys.readouterr().out
     assert all(layer in said for layer in ("header", "base", "container"))
+
+
+def test_the_mobile_family_takes_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_clip(moving_clip(3, 64, 64), tmp_path / "clip.y4m")
+    said = {}
+    for options in ("", "--sources 1", "--sources 2", "--step 256", "--least-error"):
+        out = tmp_path / "out.hdac"
+        command = ["encode", str(tmp_path / "clip.y4m"), str(out), "-f", "--codec", "frontalizer-sup", "--qp", "40"]
+        assert main([*command, *options.split()]) == 0
+        said[options] = capsys.readouterr().out
+    assert "3 sources" in said[""] and "2 sources" in said["--sources 2"] and "sources" not in said["--sources 1"]
+    assert "refresh" not in said["--sources 1"] and "rd" not in said["--sources 1"].split(":", 1)[1]
+    assert "step 256" in said["--step 256"] and "least error" in said["--least-error"]

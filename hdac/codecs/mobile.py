@@ -36,7 +36,7 @@ from hdac.codecs.in_flight import at_once, in_flight, same
 from hdac.codecs.layered import check_size, checked_units
 from hdac.codecs.refresh import RULES, squared_error_y
 from hdac.container import LayeredHeader, Reader, Unit, Writer
-from hdac.points import CODERS, HOLD, MAX_SOURCES, STEP, PointEncoder, PointSettings, Values, motion_distance
+from hdac.points import CODERS, HOLD, MAX_SOURCES, STEP, PointEncoder, PointSettings, Replay, Values, motion_distance
 from hdac.published_coders import Lengths, Prior
 
 if TYPE_CHECKING:
@@ -58,8 +58,6 @@ MIN_GAP = 12
 PAYS = 0.5
 """Chosen: a reference of another frame is sent if it saves so much of the error that the frame has over a reference's own."""
 WHEN_FAR = ("source", "rest", "replay")
-REPLAYED = 25
-"""Frames, chosen: so much of the motion before is played back and forth by "replay"."""
 CHOSEN_FROM = ("now", "clip")
 _NEW, _FURTHER, _ELSEWHERE = 0, 1, 2
 
@@ -82,8 +80,7 @@ class Mobile(AnimationCodec):
     (`tests/bench/bench_filter.py`, 24 clips). Other networks have other points, and may want another one."""
     when_far: str = "source"
     """Of "distance": what comes where points are too far: "source", a new reference; "rest", the points of the nearest
-    reference, a still face; or "replay", the last REPLAYED frames that were not, played back and forth: a face that goes on to
-    move, as Lu and Zheng's does by a short default motion, blinking and smiling, which nobody recorded here."""
+    reference, a still face; or "replay", the last frames that were not, played back and forth (`hdac.points.Replay`)."""
     sources: int = 1
     """References at once, up to MAX_SOURCES: a further one is sent where it pays, until there are so many (of "rd":
     `hdac.codecs.further`; the other rules ask for one as they ask for a new one)."""
@@ -212,10 +209,7 @@ class _Sender:
             self.further = FurtherSources(
                 codec.qp, codec.refresh_price, clip.y[0].size, self._priced, self._found, self._error
             )
-        self.near: list[Values] = []
-        """Of the last frames that were not too far."""
-        self.n_far = 0
-        """Frames since then."""
+        self.replay = Replay()
         self.planned: list[int] = []
         """Frames whose pictures are sent with the next ones."""
 
@@ -258,13 +252,10 @@ class _Sender:
         """What is sent of a frame whose points may be too far."""
         near = self.animator.nearest(values)
         if motion_distance(values, near) <= self.codec.tau:
-            self.near, self.n_far = [*self.near[1 - REPLAYED :], values], 0
+            self.replay.remember(values)
             return values
-        self.n_far += 1
-        if self.codec.when_far == "rest" or len(self.near) < 2:
-            return near
-        back = self.n_far % (2 * (len(self.near) - 1))  # frames ago, there and back
-        return self.near[-1 - min(back, 2 * (len(self.near) - 1) - back)]
+        replayed = self.replay.next() if self.codec.when_far == "replay" else None
+        return near if replayed is None else replayed
 
     def _wants_new(self, t: int, had: Values) -> bool:
         """Whether another reference should come with this frame, of which a decoder will have these values."""

@@ -266,6 +266,11 @@ class PointAnimator:
         return self.sources[self._nearest(values)].values
 
     @property
+    def face(self) -> Tensor | None:
+        """All landmarks of the picture that `values` was last asked of, (1, 68, 2); None where no student looks."""
+        return None if self._followed is None else self._followed[0]
+
+    @property
     def follows_each(self) -> bool:
         """Whether keypoints of a picture follow from the reference that they animate."""
         s = self.net.settings

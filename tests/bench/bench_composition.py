@@ -57,6 +57,8 @@ def measure(clip: Clip, other: Clip, network: Network[PointNet], landmarks: Netw
             shown = list(made.call(call))
             seconds = time.perf_counter() - begin
         values = [seam(picture, made.animator) for picture in shown]
+        if np.isnan(values).any():
+            raise InputError(f"{clip.name}: no edge of the face box is far enough from the border of the picture")
         row |= {"box": f"{box.width}x{box.height}", name: round(float(np.mean(values)), 3)}
         row[f"{name}_max"] = round(max(values), 3)
         if name == "seam":

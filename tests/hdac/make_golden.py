@@ -76,6 +76,11 @@ STREAMS: dict[str, LayeredCodec] = {
         MOBILE, network="tiny-sup", motion_coder="prior", refresh="rd", refresh_price=1e-6, sources=2, chosen_from="clip"
     ),
     "mobile-direct": replace(MOBILE, network="tiny-direct", refresh="rd", refresh_price=1e-6, sources=3),
+    "mobile-fomm": replace(MOBILE, network="tiny-fomm", intra_period=4),
+    "mobile-maps": replace(MOBILE, network="tiny-maps", refresh="rd", refresh_price=1e-6, sources=2, motion_coder="prior"),
+    "mobile-learned": replace(MOBILE, network="tiny-learned", motion_coder="huffman", step=256, intra_period=4),
+    "mobile-drawn": replace(MOBILE, network="tiny-drawn", refresh="rd", refresh_price=0.1),
+    "mobile-codes": replace(MOBILE, network="tiny-codes", refresh="rd", refresh_price=1e-6, sources=3),
     "mobile-styles": replace(MOBILE, network="tiny-nth", motion_coder="huffman", refresh="rd", refresh_price=1e-6, sources=2),
     "mobile-texture": replace(MOBILE, network="tiny-bilayer", intra_period=4),
     "mobile-labels": replace(MOBILE, network="tiny-segface", intra_period=4, chosen_from="clip"),

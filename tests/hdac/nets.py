@@ -102,9 +102,11 @@ TINY_ANIMATIONS = {
     "maps": replace(_MOVED, n_learned=3, jacobians=True, dense=True, tracked=False, light_detector=True, light_maps=True),
     "learned": replace(_MOVED, n_learned=4),
     "spade": replace(_MOVED, n_learned=0, n_landmarks=20, spade=True),
+    "drawn": replace(_MOVED, n_learned=4, n_landmarks=20, spade=True, only_drawn=True),
     "sup": replace(_MOVED, n_learned=0, n_landmarks=33, frontal=True, n_expression=4),
     "frontal": replace(_MOVED, n_learned=4, n_landmarks=33, frontal=True, n_expression=4),
     "direct": replace(_MOVED, n_learned=4, n_landmarks=33, frontal=True, direct=True),
+    "codes": replace(_MOVED, n_learned=4, n_landmarks=33, frontal=True, direct=True, n_expression=4),
 }
 """By what is special about them."""
 

@@ -11,6 +11,7 @@ import pytest
 from data.clip import Clip
 from data.errors import InputError
 from data.io import read_clip, write_clip
+from hdac import conference
 from hdac.__main__ import main
 from hdac.codecs import face_box
 from hdac.conference import Conference, Seen, fitted, of_body, relative, seam
@@ -28,9 +29,9 @@ SHEAR = np.float32([[[0.0, 0.1], [0.0, 0.0]]])
 REST = Values(np.array([[0, 0], [0.2, 0.1], [0, 0.9]], np.float32), EYE)
 
 
-def made(avatar: Clip, network: str = "tiny-learned", threshold: float = 0.0) -> Conference:
+def made(avatar: Clip, network: str = "tiny-learned", threshold: float = 0.0, when_far: str = "rest") -> Conference:
     net = by_name(network, PointNet)
-    return Conference(avatar, net, by_name("tiny-landmarks", LandmarkNet), threshold)
+    return Conference(avatar, net, by_name("tiny-landmarks", LandmarkNet), threshold, when_far)
 
 
 def as_clip(pictures: list, like: Clip) -> Clip:  # type: ignore[type-arg]
@@ -104,7 +105,7 @@ def test_another_initial_frame_is_no_jump(monkeypatch: pytest.MonkeyPatch) -> No
     poses = iter(np.linspace(1.0, 0.3, 8))
     face, at = one.avatar.face, one.avatar.values
 
-    def seen(animator: object, values: Values, planes: object) -> Seen:
+    def seen(animator: object, values: Values, planes: object, before: Seen | None) -> Seen:
         off = next(poses)
         bent = face.copy()
         bent[27:36, 0] += np.float32(15 * off)
@@ -138,6 +139,32 @@ def test_the_filter_holds_back_what_has_moved_too_far_and_goes_back_to_rest() ->
     assert psnr_y(Clip(at_rest.y, at_rest.u, at_rest.v, call.fps), pictures[5:]) > 30
     with pytest.raises(InputError, match="-1"):
         made(avatar, threshold=-1.0)
+    with pytest.raises(InputError, match="source"):
+        made(avatar, threshold=1.0, when_far="source")
+
+
+def test_what_passed_before_is_played_back_and_forth_where_frames_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    avatar, call = moving_clip(1, 64, 64), moving_clip(8, 64, 64)
+    distances = iter([0.0, 0.0, 0.0, 9.0, 9.0, 9.0, 9.0, 0.0])
+    monkeypatch.setattr(conference, "motion_distance", lambda values, rest: next(distances))
+    replaying = made(avatar, threshold=1.0, when_far="replay")
+    shown = as_clip(list(replaying.call(call)), call).y
+    assert replaying.held_back == 4
+    assert not (shown[0] == shown[1]).all() and not (shown[1] == shown[2]).all()
+    for t, passed in ((3, 1), (4, 0), (5, 1), (6, 2)):
+        assert np.array_equal(shown[t], shown[passed])
+
+
+def test_a_face_is_followed_from_frame_to_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    anew, follow = LandmarkNet.forward, LandmarkNet.follow
+    monkeypatch.setattr(LandmarkNet, "forward", lambda self, picture: found.append("anew") or anew(self, picture))
+    monkeypatch.setattr(LandmarkNet, "follow", lambda self, *args: found.append("followed") or follow(self, *args))
+    avatar, call = moving_clip(1, 64, 64), moving_clip(4, 64, 64)
+    for network, n_anew, n_followed in (("tiny-learned", 2, 3), ("tiny-direct", 2, 4)):  # the latter's animator has found them
+        found.clear()
+        assert len(list(made(avatar, network).call(call))) == 4
+        assert (found.count("anew"), found.count("followed")) == (n_anew, n_followed), network
 
 
 def test_a_large_picture_becomes_an_avatar() -> None:
@@ -175,6 +202,7 @@ def test_the_command_animates_a_picture(tmp_path: Path, capsys: pytest.CaptureFi
         ([*command, "-f", "--network", "tiny"], "not of a PointNet"),
         ([*command, "-f", "--network", "tiny-segface"], "draws faces"),
         ([*command, "-f", "--network", "tiny-learned", "--threshold", "-3"], "-3"),
+        ([*command, "-f", "--network", "tiny-learned", "--when-far", "replay"], "--threshold"),
         ([command[0], str(tmp_path / "nobody.png"), *command[2:], "-f"], "nobody.png"),
     ):
         assert main(wrong) == 1 and said in capsys.readouterr().err

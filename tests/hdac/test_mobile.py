@@ -42,7 +42,7 @@ from hdac.nets.landmarks import LandmarkNet, LandmarkSettings, Square, cut, from
 from hdac.nets.models import build, settings_from, sizes
 from hdac.nets.picture import pack_clip
 from hdac.network import by_name, load, of_kind
-from hdac.points import MAX_SOURCES, PointSettings, Values
+from hdac.points import MAX_SOURCES, PointSettings, Replay, Values
 from hdac.published_coders import learn_lengths
 from hdac.training.__main__ import main as train
 from hdac.training.objectives import eye_distances
@@ -462,11 +462,11 @@ def test_motion_is_played_back_and_forth_where_points_are_far(monkeypatch: pytes
     said = [Values(learned=np.full((1, 2), x, np.float32)) for x in (0.1, 0.2, 0.3, 9, 9, 9, 9, 9, 0.4, 9)]
     sender = mobile._Sender.__new__(mobile._Sender)
     sender.codec = replace(MOBILE, refresh="distance", when_far="replay", tau=30.0)
-    sender.near, sender.n_far = [], 0
+    sender.replay = Replay()
     sender.animator = type("A", (), {"nearest": lambda self, values: Values(learned=np.zeros((1, 2), np.float32))})()  # type: ignore[assignment]
     sent = [round(float(sender._instead(values).learned[0, 0]), 3) for values in said]  # type: ignore[index]
     assert sent == [0.1, 0.2, 0.3, 0.2, 0.1, 0.2, 0.3, 0.2, 0.4, 0.3]
-    sender.near = []
+    sender.replay = Replay()
     assert sender._instead(said[3]).learned[0, 0] == 0, "nothing to play: a still face"  # type: ignore[index]
 
 

@@ -78,7 +78,7 @@ def test_of_some_clips_the_means_are_of_these_alone(results: Path) -> None:
     assert of_one["params_published_m"] == of_all["params_published_m"] and of_one["lpips"] != of_all["lpips"]
 
 
-def test_beside_rotations_ours_are_of_the_clips_in_which_heads_turn_most(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beside_rotations_ours_are_of_the_most_turned_clips(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_tables, "TURNED", 1)
     points = pd.read_csv(results / "points.csv")
     merged = points[points.codec == NETWORK].assign(codec="frontalizer-sup")
