@@ -100,9 +100,9 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
 	$(BIN)/python -m tests.bench.bench_faces $(CLIPS) --out results/mobile/faces.json
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
-	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --spread 8 \
+	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --spread 4 \
 		--networks $(STUDENTS) $(NETWORKS) --out results/mobile/int8.json
-	$(BIN)/python -m tests.bench.bench_fine_tuning $(CLIPS) --networks $(filter $(FITTED),$(NETWORKS)) --out results/mobile/fine_tuning.json
+	$(BIN)/python -m tests.bench.bench_fine_tuning $(CLIPS) --spread 4 --networks $(filter $(FITTED),$(NETWORKS)) --out results/mobile/fine_tuning.json
 	$(BIN)/python -m tests.bench.bench_backends --calibrate $(TRAINING) --out results/mobile/backends.json
 	$(BIN)/python -m tests.bench.bench_detectors $(CLIPS) --out results/mobile/detectors.json
 	$(BIN)/python -m tests.bench.bench_filter $(CLIPS) --networks fomm motion-net-10u+20l --out results/mobile
