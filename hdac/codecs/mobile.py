@@ -133,7 +133,8 @@ class Mobile(AnimationCodec):
     @property
     def version(self) -> str:
         said = weights.settings(weights.find(self.network))
-        labels, landmarks = bool(said.get("map_side")), bool(said.get("n_landmarks", 1) or said.get("spade"))
+        draws = "n_landmarks" not in said  # from label maps, or from all landmarks
+        labels, landmarks = bool(said.get("map_side")), draws or bool(said["n_landmarks"] or said.get("spade"))
         finders = [self.network]
         finders += [self.segmentation_network] * labels + [self.landmark_network] * (landmarks and not labels)
         choosing = [self.landmark_network] * (self.chosen_from == "clip")  # which integers are never asked to

@@ -161,7 +161,7 @@ def codec_of(name: str, qp: int) -> Mobile:
 
 def references_in(stream: bytes) -> int:
     reader = Reader(io.BytesIO(stream))
-    return sum(unit.reference is not None for unit in reader.units())
+    return sum(received.unit.reference is not None for received in reader.units())
 
 
 def measure(name: str, clips: list[Path], calibration: tuple[Path, ...], frames: int, folder: Path) -> dict[str, Any]:
