@@ -93,7 +93,7 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(MOBILE)
 	$(BIN)/rd-report results/mobile
 	$(BIN)/rd-sweep --sequences $(TURNED:%=$(CLIPS)/%.mp4) --plugin tests/bench/mobile_ablations.py --codecs $(MOBILE_ABLATIONS) \
-		--points 3 --regime one-intra $(SWEEP) --metrics psnr lpips temporal face --out results/mobile/ablations
+		--points 3 --regime one-intra $(SWEEP) --frames 75 --metrics psnr lpips temporal face --out results/mobile/ablations
 	for anchor in fomm-never nth-1 frontal-1 mn-adaptive; do $(BIN)/rd-bd results/mobile/ablations --anchor $$anchor \
 		--codecs $$(echo $(MOBILE_ABLATIONS) | tr ' ' '\n' | grep "^$${anchor%%-*}-") --metrics psnr_y lpips nme csim \
 		--format csv --out results/mobile/ablations/bd-$$anchor.csv || exit 1; done
