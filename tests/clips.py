@@ -14,9 +14,9 @@ def moving_clip(n_frames: int = 6, width: int = 64, height: int = 48, fps: Fract
     """A smooth random texture that moves by one pixel a frame, with some colour."""
     rng = np.random.default_rng(seed)
     canvas = rng.uniform(0, 255, (height + n_frames, width + n_frames, 3)).astype(np.float32)
-    canvas = cv2.GaussianBlur(canvas, (0, 0), 3)
-    canvas = 128 + (canvas - canvas.mean()) * 6
-    frames = np.stack([canvas[t : t + height, t : t + width] for t in range(n_frames)])
+    smooth = cv2.GaussianBlur(canvas, (0, 0), 3)
+    smooth = 128 + (smooth - smooth.mean()) * 6
+    frames = np.stack([smooth[t : t + height, t : t + width] for t in range(n_frames)])
     return Clip.from_rgb(np.clip(np.rint(frames), 0, 255).astype(np.uint8), fps, name="moving")
 
 

@@ -79,7 +79,8 @@ def main() -> None:
     rows = {}
     paths = [path for given in args.clips for path in find_clips(given)]
     for path, following in zip(tqdm(paths, unit="clip"), paths[1:] + paths[:1], strict=True):
-        row = measure(*(read_clip(one, frames=args.frames) for one in (path, following)), network, landmarks)
+        clip, other = (read_clip(one, frames=args.frames) for one in (path, following))
+        row = measure(clip, other, network, landmarks)
         if row is not None:
             rows[path.stem] = row
             tqdm.write(f"{path.stem:28} " + "  ".join(f"{key} {value}" for key, value in row.items()))

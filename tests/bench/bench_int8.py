@@ -53,7 +53,7 @@ from hdac.nets.animation import PointNet
 from hdac.nets.folding import folded
 from hdac.nets.hybrid import condition
 from hdac.nets.segmentation import SegmentationNet
-from hdac.network import by_name, load
+from hdac.network import Network, by_name, load
 from hdac.training.cache import find_clips
 from hdac.training.quantise import quantise, spread
 from hdac.training.teachers import Labels, Landmarks
@@ -93,7 +93,7 @@ def decoded(stream: bytes, int8: bool, ahead: bool = True) -> tuple[Clip, float]
 def student(name: str, clips: list[Path], calibration: tuple[Path, ...], frames: int, folder: Path) -> dict[str, Any]:
     """The landmark student, or that of label maps."""
     torch.set_num_threads(1)  # an ONNX session has one, too
-    network = load(weights.find(name))
+    network: Network[Any] = load(weights.find(name))
     known = condition(None, torch.zeros(1), torch.zeros(1))
     exact, small = folded(network.net, known), folded(network.net, known)
     finds_labels = isinstance(network.net, SegmentationNet)

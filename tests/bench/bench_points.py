@@ -79,7 +79,7 @@ def spent_by_contexts(settings: PointSettings, clips: list[list[Values]]) -> lis
     table = PriorTable(tuple(published.kinds))
     sizes = []
     for clip in clips:
-        symbols = [table.checked(published.quantise(*one.as_published)) for one in clip]
+        symbols = [table.checked(published.quantise(*one.as_published).astype(np.int32)) for one in clip]
         encoder, decoder = TableEncoder(table), TableDecoder(table)
         encoder.start(symbols[0])
         decoder.start(symbols[0])
@@ -95,7 +95,7 @@ def spent(name: str, settings: PointSettings, network: Network[PointNet], clips:
     statistics = network.net.huffman.numpy(), network.net.prior.numpy()
     sizes = []
     for clip in clips:
-        encoder, decoder = (make(name, settings, *statistics) for make in (points.encoder, points.decoder))
+        encoder, decoder = points.encoder(name, settings, *statistics), points.decoder(name, settings, *statistics)
         sent, at_rest = encoder.start(clip[0])
         assert _same(decoder.start(clip[0], sent), at_rest)
         for one in clip[1:]:
@@ -106,7 +106,7 @@ def spent(name: str, settings: PointSettings, network: Network[PointNet], clips:
 
 
 def _same(a: Values, b: Values) -> bool:
-    return all((x is None) == (y is None) and (x is None or np.array_equal(x, y)) for x, y in zip(a, b, strict=True))
+    return all(x is y if x is None or y is None else np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def summary(sizes: list[int]) -> dict[str, float]:

@@ -329,9 +329,10 @@ def _at_equal_rate(folder: Path) -> list[str]:
             table = bd_table(chosen, anchor, metrics=["lpips"])
             means = table[table.sequence == MEAN].set_index("codec")
             for name, cells in found.items():
-                row = means.loc[name] if name in means.index else None
-                there = row is not None and row.bd_rate == row.bd_rate
-                cells.append(f"{row.bd_rate:+.1f} % ({int(row.n)} clips)" if there else "N/A")
+                if name not in means.index or pd.isna(means.bd_rate[name]):
+                    cells.append("N/A")
+                else:
+                    cells.append(f"{means.bd_rate[name]:+.1f} % ({int(means.n[name])} clips)")
     title = "## LPIPS at equal rate: BD-rate\n"
     return [title, "N/A: curves that share too little of a range.\n", *_table(heads, found.values())]
 

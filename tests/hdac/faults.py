@@ -234,7 +234,7 @@ def main() -> None:
         torch.set_num_threads(1)
         # what a thousand decoders would do again and again: a sixteenth of the work, and folding a network
         hybrid.MOTION_SIDE = 16
-        animator.folded = face_animator.folded = _remembered(animator.folded)
+        animator.folded = face_animator.folded = _remembered(animator.folded)  # type: ignore[assignment]
         if name in ("hdac-paper", "hdac-vvc", "dac", "face-vid2vid"):  # as on two cores: units are read ahead
             dac.at_once = hdac.at_once = face_vid2vid.at_once = lambda: 2
         os.environ["HDAC_WEIGHTS"] = folder

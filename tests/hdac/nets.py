@@ -132,7 +132,7 @@ def tiny_animation(settings: AnimationSettings, seed: int = 1) -> AnimationNet:
         torch.nn.init.normal_(net.detector.heat.weight, std=0.1)
     for up in net.ups:
         if up.spade is not None:
-            torch.nn.init.normal_(up.spade.scales.weight, std=0.3)
+            torch.nn.init.normal_(up.spade.scales.weight, std=0.3)  # type: ignore[union-attr, arg-type]
     with_statistics(net, seed)
     return net
 
@@ -150,7 +150,7 @@ def tiny_synthesis(settings: SynthesisSettings, seed: int = 1) -> SynthesisNet:
     net = SynthesisNet(settings).eval()
     if isinstance(net.generate, SegmentGenerator):
         for spade in net.generate.spades:
-            torch.nn.init.normal_(spade.scales.weight, std=0.3)  # type: ignore[union-attr]
+            torch.nn.init.normal_(spade.scales.weight, std=0.3)  # type: ignore[union-attr, arg-type]
     with_statistics(net, seed)
     return net
 
