@@ -84,13 +84,15 @@ STUDENTS = $(shell $(BIN)/python -c "$(THERE); print(*dict.fromkeys(n for name i
 TURNED ?= xiph_foreman voxceleb_012 voxceleb_002 xiph_mother_daughter voxceleb_011 hdtf_wda_katiehill
 MOBILE_ABLATIONS = $(shell $(BIN)/python -c "from tests.bench.mobile_ablations import there; print(*there())")
 FITTED := nth bilayer motion-net-10u+20l motion-spade-10u+20l
+# one of every kind, side by side
+SHOWN := fomm motion-net-20l motion-spade-10u+20l frontalizer-sup+unsup ultralight bilayer nth segface-48
 SWEEPS := conventional hdac hdac-variants face_vid2vid mobile
 results-mobile: $(VENV)/.installed-test
 	$(BIN)/rd-sweep --sequences $(CLIPS) --codecs $(MOBILE) --points 3 --regime one-intra $(SWEEP) --anchors results/face_vid2vid \
 		--metrics psnr ssim xpsnr vmaf lpips msvgg_distilled temporal face animation --out results/mobile
 	$(BIN)/rd-plot results/mobile --format svg --regime one-intra --codecs $(MOBILE) dac hdac hdac-look face-vid2vid hevc vvc \
 		--metrics psnr_y lpips nme csim
-	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(MOBILE)
+	$(BIN)/rd-dump results/mobile --cache runs/cache --sequences $(PICTURES) --regime one-intra --codecs $(SHOWN)
 	$(BIN)/rd-report results/mobile
 	$(BIN)/rd-sweep --sequences $(TURNED:%=$(CLIPS)/%.mp4) --plugin tests/bench/mobile_ablations.py --codecs $(MOBILE_ABLATIONS) \
 		--points 3 --regime one-intra $(SWEEP) --frames 75 --metrics psnr lpips temporal face --out results/mobile/ablations
