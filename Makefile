@@ -102,7 +102,7 @@ results-mobile: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_networks --out results/mobile/networks.json
 	$(BIN)/python -m tests.bench.bench_faces $(CLIPS) --out results/mobile/faces.json
 	$(BIN)/python -m tests.bench.bench_points $(CLIPS) --networks $(NETWORKS) --out results/mobile/points.json
-	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --spread 4 \
+	$(BIN)/python -m tests.bench.bench_int8 $(CLIPS) --calibrate $(TRAINING) --spread 4 --most 8 --frames 25 \
 		--networks $(STUDENTS) $(NETWORKS) --out results/mobile/int8.json
 	$(BIN)/python -m tests.bench.bench_fine_tuning $(CLIPS) --spread 4 --networks $(filter $(FITTED),$(NETWORKS)) --out results/mobile/fine_tuning.json
 	$(BIN)/python -m tests.bench.bench_backends --calibrate $(TRAINING) --out results/mobile/backends.json
