@@ -77,7 +77,7 @@ def strip(
         padded = [np.pad(band, edges, constant_values=255) for band, edges in zip(bands, blank, strict=True)]
         return np.concatenate(padded)
     cell_w, cell_h = _cell_size(source.shape[2], source.shape[1])
-    labels = [_wrap(label, cell_w) for label in ("source", *(label for label, _ in rows))]
+    labels = [_wrap(label, cell_w - GUTTER_PX) for label in ("source", *(label for label, _ in rows))]
     head = LINE_PX * max(len(lines) for lines in labels) + GUTTER_PX
     block = LINE_PX + cell_h + (GUTTER_PX + cell_h + LINE_PX if rows else 0) + 2 * GUTTER_PX
     width = 2 * MARGIN_PX + len(labels) * (cell_w + GUTTER_PX) - GUTTER_PX
