@@ -72,10 +72,10 @@ STAGES: tuple[Stage, ...] = (
     # Lu and Zheng: the detector learns from FOMM's, then all of it together, then blocks go, each time likewise
     Stage("ultralight", 1500, options=_DETECTOR, name="ultralight-detector", last=False),
     Stage("ultralight", 800, "ultralight-detector", {"teacher": "fomm"}),
-    Stage("ultralight-6", 400, "ultralight", _DETECTOR, name="ultralight-6-detector", last=False),
-    Stage("ultralight-6", 300, "ultralight-6-detector", {"teacher": "fomm", **_OF_RELATIVE}),
-    Stage("ultralight-5", 400, "ultralight-6", _DETECTOR, name="ultralight-5-detector", last=False),
-    Stage("ultralight-5", 300, "ultralight-5-detector", {"teacher": "fomm", **_OF_RELATIVE}),
+    Stage("ultralight-6", 850, "ultralight", _DETECTOR, name="ultralight-6-detector", last=False),
+    Stage("ultralight-6", 1950, "ultralight-6-detector", {"teacher": "fomm", **_OF_RELATIVE}),
+    Stage("ultralight-5", 850, "ultralight-6", _DETECTOR, name="ultralight-5-detector", last=False),
+    Stage("ultralight-5", 1950, "ultralight-5-detector", {"teacher": "fomm", **_OF_RELATIVE}),
     Stage("nth", 2000),
     Stage("bilayer", 1500),
     Stage("segface-64", 2200),
@@ -85,7 +85,8 @@ STAGES: tuple[Stage, ...] = (
 
 What ships has these steps or up to 100 fewer, but for `frontalizer-sup+unsup` and `-unsup`, which learned to move pictures
 directly after 1,000 and 400 steps of another way, and `ultralight`, which had 1,900 steps of all of it with another detector
-before its own was trained, and 500 behind that. `fomm`, `motion-net-20l`, `motion-net-10u+20l` and `motion-spade-10u+20l` had
+before its own was trained, and 500 behind that. `ultralight-6` and `-5` had 400 and 300 steps, then 450 and 1,650 more.
+`fomm`, `motion-net-20l`, `motion-net-10u+20l` and `motion-spade-10u+20l` had
 their last 400 with the weight of mouth and eyes, those before without. Model cards say how.
 """
 
